@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * The programs: one entry per hook and link type, nothing else. The path is in
+ * include/btblock/inspect.h, the maps in maps.h, what both need from the kernel in env.h.
+ */
+#include "env.h"
+
+#define BT_TC_NEXT (-1) /* TC_ACT_UNSPEC: other people's programs still run */
+#define BT_TC_DROP 2	/* TC_ACT_SHOT */
+
+static BT_INLINE int bt_tc(struct __sk_buff *skb, __u32 link_len, __u32 hook)
+{
+	struct bt_ctx c = { skb, hook, skb->ifindex };
+	const struct bt_config *cfg = bt_settings(&c);
+	struct bt_scratch *scratch = bt_scratch_get(&c);
+	enum bt_parsed parsed;
+
+	/* Marked already: the same packet on a stacked device (VLAN on its parent, bridge on its port). */
+	if (!cfg || !scratch || (skb->mark & cfg->mark))
+		return BT_TC_NEXT;
+	parsed = bt_parse(&c, link_len, &scratch->pkt);
+	switch (bt_inspect(&c, parsed, scratch)) {
+	case BT_ACT_DROP:
+		return BT_TC_DROP;
+	case BT_ACT_PUNT:
+		skb->mark |= cfg->mark;
+		return BT_TC_NEXT;
+	default:
+		return BT_TC_NEXT;
+	}
+}
+
+SEC("tc")
+int bt_ingress_l2(struct __sk_buff *skb)
+{
+	return bt_tc(skb, BT_ETH_LEN, BT_HOOK_INGRESS);
+}
+
+SEC("tc")
+int bt_ingress_l3(struct __sk_buff *skb)
+{
+	return bt_tc(skb, 0, BT_HOOK_INGRESS);
+}
+
+SEC("tc")
+int bt_egress_l2(struct __sk_buff *skb)
+{
+	return bt_tc(skb, BT_ETH_LEN, BT_HOOK_EGRESS);
+}
+
+SEC("tc")
+int bt_egress_l3(struct __sk_buff *skb)
+{
+	return bt_tc(skb, 0, BT_HOOK_EGRESS);
+}
+
+SEC("xdp")
+int bt_xdp(struct xdp_md *xdp)
+{
+	struct bt_ctx c = { xdp, BT_HOOK_XDP, xdp->ingress_ifindex };
+	struct bt_scratch *scratch = bt_scratch_get(&c);
+	enum bt_parsed parsed;
+
+	if (!scratch)
+		return XDP_PASS;
+	parsed = bt_parse(&c, BT_ETH_LEN, &scratch->pkt);
+	return bt_inspect_early(&c, parsed, scratch) == BT_ACT_DROP ? XDP_DROP : XDP_PASS;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

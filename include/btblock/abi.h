@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Everything that crosses the border between the kernel programs and user space:
+ * map keys and values, events, counters and constants.
+ *
+ * One C subset, compiled by clang -target bpf and by g++. No pointers, no bit fields,
+ * no padding that the compiler chooses: every struct is pinned by static_asserts below,
+ * and changing one means changing BT_ABI (the number is part of the pin directory).
+ *
+ * Units and byte order: times are nanoseconds of CLOCK_MONOTONIC; ports, lengths and
+ * sequence numbers are in host byte order; addresses are 16 bytes in network byte order,
+ * IPv4 as ::ffff:a.b.c.d.
+ */
+#ifndef BTBLOCK_ABI_H
+#define BTBLOCK_ABI_H
+
+#define BT_ABI 1
+
+typedef unsigned char bt_u8;
+typedef unsigned short bt_u16;
+typedef unsigned int bt_u32;
+typedef unsigned long long bt_u64;
+
+#ifdef __cplusplus
+#define BT_STATIC_ASSERT(cond, text) static_assert(cond, text)
+#else
+#define BT_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
+#endif
+
+/* ------------------------------------------------------------------ limits */
+
+enum {
+	BT_HEAD_LEN = 96,		/* payload bytes the kernel looks at */
+	BT_PUNT_BUDGET = 8,		/* payload packets of a half-flow that are inspected */
+	BT_BAN_PORTS = 8,		/* endpoints a ban entry can name */
+	BT_COMMENT_LEN = 48,		/* operator's comment on a ban or allow entry, NUL-terminated */
+};
+
+#define BT_NSEC_PER_SEC 1000000000ULL
+#define BT_UDP_IDLE_NS (120 * BT_NSEC_PER_SEC)	/* an idle UDP tuple is a new flow after this */
+#define BT_SOCKET_TTL_NS (900 * BT_NSEC_PER_SEC) /* condemned socket, refreshed by use */
+#define BT_PEER_TTL_NS (900 * BT_NSEC_PER_SEC)	/* learned peer of a client */
+#define BT_CLIENT_TTL_NS (900 * BT_NSEC_PER_SEC) /* a client counts as BitTorrent-active this long */
+#define BT_LEASE_NS (3 * BT_NSEC_PER_SEC)	/* how long one renewal of the daemon's lease holds */
+#define BT_DEFAULT_MARK 0x20000000u
+
+/* ------------------------------------------------------------------ addresses and tuples */
+
+struct bt_addr {
+	union {
+		bt_u8 b[16];
+		bt_u32 w[4];
+	};
+};
+
+/* A half-flow's key: the 5-tuple exactly as seen at the hook, before any NAT. */
+struct bt_tuple {
+	struct bt_addr src, dst;
+	bt_u16 sport, dport;
+	bt_u8 proto;			/* IPPROTO_TCP or IPPROTO_UDP */
+	bt_u8 pad[3];
+};
+
+/* Key of bt_sockets: one transport endpoint. */
+struct bt_endpoint {
+	struct bt_addr addr;
+	bt_u16 port;
+	bt_u8 proto;
+	bt_u8 pad;
+};
+
+/* Key of bt_peers: a remote ip:port that this client was seen to use or to be told about. */
+struct bt_peer_key {
+	struct bt_addr client;
+	struct bt_addr peer;
+	bt_u16 port;
+	bt_u16 pad;
+};
+
+/* Key of the longest-prefix maps bt_allow and bt_inside. IPv4 prefixes count from bit 96. */
+struct bt_lpm_key {
+	bt_u32 prefixlen;		/* 0..128 */
+	struct bt_addr addr;
+};
+
+/* ------------------------------------------------------------------ evidence */
+
+/* The stable evidence codes, in the order of bt_evidence_names (src/core/Evidence.cpp).
+ * A set of them is a mask of 1u << code. */
+enum bt_evidence {
+	BT_EV_TCP_HANDSHAKE,
+	BT_EV_TCP_MESSAGE,
+	BT_EV_TCP_EXTENSION,
+	BT_EV_TCP_FAST,
+	BT_EV_MSE_HANDSHAKE,
+	BT_EV_UTP_SYN,
+	BT_EV_UTP_PAIR,
+	BT_EV_UTP_DATA,
+	BT_EV_DHT_QUERY,
+	BT_EV_DHT_RESPONSE,
+	BT_EV_DHT_ERROR,
+	BT_EV_TRACKER_UDP_CONNECT,
+	BT_EV_TRACKER_UDP_ANNOUNCE,
+	BT_EV_TRACKER_UDP_SCRAPE,
+	BT_EV_TRACKER_HTTP,
+	BT_EV_TRACKER_SNI,
+	BT_EV_WEBSEED_HTTP,
+	BT_EV_CLIENT_AGENT,
+	BT_EV_LSD_ANNOUNCE,
+	BT_EV_SOCKS_CONNECT,
+	BT_EV_SIGNATURE,
+	BT_EV_ENTROPY,
+	BT_EV_FANOUT,
+	BT_EV_SOCKET_CONDEMNED,
+	BT_EV_PEER_LEARNED,
+	BT_EV_BAN,
+	BT_EV_COUNT,
+	BT_EV_NONE = 255,
+};
+
+#define BT_EV_BIT(code) (1u << (code))
+
+/* ------------------------------------------------------------------ map values */
+
+enum bt_verdict {
+	BT_V_UNKNOWN,			/* still looking */
+	BT_V_CLEAN,			/* proved to be another protocol, or budget spent */
+	BT_V_ALLOWED,			/* an allowlisted address takes part */
+	BT_V_HTTP,			/* HTTP requests: every one is looked at (keep-alive) */
+	BT_V_BLOCKED,			/* BitTorrent: payload is dropped */
+};
+
+enum {					/* bt_flow.flags */
+	BT_F_RANDOM = 1 << 0,		/* first payload looked uniformly random */
+	BT_F_UTP_SYN = 1 << 1,		/* sent a strict uTP SYN: utp_id, utp_seq hold it */
+	BT_F_UTP_SEEN = 1 << 2,		/* sent something of uTP shape: utp_id, utp_seq hold it */
+	BT_F_PROXY = 1 << 3,		/* SOCKS or HTTP CONNECT: an inner stream starts later */
+	BT_F_UTP_ACKED = 1 << 4,	/* a uTP packet acknowledged the mirror's sequence */
+	BT_F_ORDERED = 1 << 5,		/* next_seq is valid */
+	BT_F_SECOND = 1 << 6,		/* this side answered: its first payload came after the mirror's */
+	BT_F_MSE_T3 = 1 << 7,		/* turns 1 to 3 had the lengths and randomness of MSE */
+};
+
+/* Value of bt_flows. */
+struct bt_flow {
+	bt_u64 last_seen_ns;
+	bt_u32 owner;			/* the hook that made it: ifindex << 1 | egress */
+	bt_u32 next_seq;		/* TCP: sequence number after the last in-order payload */
+	bt_u32 evidence;		/* mask, once blocked or weighed */
+	bt_u16 first_len;		/* length of the first payload packet, saturated */
+	bt_u16 turn_len;		/* bytes sent since the mirror last spoke, saturated */
+	bt_u16 utp_id;			/* connection id of the remembered uTP packet */
+	bt_u16 utp_seq;			/* sequence number of it */
+	bt_u8 verdict;			/* enum bt_verdict */
+	bt_u8 seen;			/* payload packets inspected */
+	bt_u8 matched;			/* bytes of the peer handshake matched so far */
+	bt_u8 flags;
+	bt_u8 turn;			/* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
+	bt_u8 want;			/* following payload packets that user space still wants */
+	bt_u8 pad[2];
+};
+
+enum {					/* bt_ban.flags */
+	BT_BAN_SUBNET64 = 1 << 0,	/* IPv6: the key is a /64, host part zero */
+	BT_BAN_MANUAL = 1 << 1,		/* added by the operator */
+};
+
+/* Value of bt_bans (key: struct bt_addr). No ports named: the whole address is banned. */
+struct bt_ban {
+	bt_u64 created_ns;
+	bt_u64 expires_ns;		/* ~0: never */
+	bt_u64 hits;			/* packets dropped, approximate */
+	bt_u32 evidence;
+	bt_u16 flags;
+	bt_u16 port_count;
+	bt_u16 ports[BT_BAN_PORTS];
+	char comment[BT_COMMENT_LEN];
+};
+
+/* Value of bt_sockets, bt_peers: what is known until when. */
+struct bt_mark {
+	bt_u64 expires_ns;
+	bt_u64 hits;
+	bt_u32 evidence;
+	bt_u32 pad;
+};
+
+/* Value of bt_clients (key: struct bt_addr of an inside address). */
+struct bt_client {
+	bt_u64 active_until_ns;
+	bt_u64 first_seen_ns;
+	bt_u64 dropped;			/* packets */
+	bt_u32 evidence;		/* everything proved so far */
+	bt_u32 detections;		/* flows */
+	struct bt_addr mse_peer;	/* remote end of the last flow with an MSE-shaped opening */
+	bt_u64 mse_until_ns;
+};
+
+/* Value of bt_allow. */
+struct bt_allow {
+	bt_u64 expires_ns;		/* ~0: never */
+	char comment[BT_COMMENT_LEN];
+};
+
+enum {					/* bt_config.flags */
+	BT_C_MONITOR = 1 << 0,		/* count and report, drop nothing */
+	BT_C_STRICT_PORTS = 1 << 1,	/* whitelisted ports are exempt from everything */
+	BT_C_BLOCK_SOCKS = 1 << 2,	/* a SOCKS negotiation alone is enough */
+};
+
+enum { BT_WHITELIST_PORTS = 32 };
+
+/* Value of bt_config (one entry): what the daemon may change while programs run. */
+struct bt_config {
+	bt_u64 lease_until_ns;		/* punt only before this */
+	bt_u32 flags;
+	bt_u32 mark;			/* the punt bit */
+	bt_u32 event_rate;		/* events a second and CPU */
+	bt_u32 new_flow_rate;		/* new half-flows a second and CPU before the flood guard acts */
+	bt_u32 port_count;
+	bt_u16 ports[BT_WHITELIST_PORTS];
+	bt_u32 pad;
+};
+
+/* Value of bt_percpu (one entry per CPU): rate windows. */
+struct bt_percpu {
+	bt_u64 flow_window_ns;
+	bt_u64 event_window_ns;
+	bt_u32 flows;
+	bt_u32 events;
+};
+
+/* ------------------------------------------------------------------ events */
+
+enum bt_event_kind { BT_K_DETECTION = 1, BT_K_CONDEMN = 2 };
+enum bt_hook { BT_HOOK_XDP, BT_HOOK_INGRESS, BT_HOOK_EGRESS, BT_HOOK_QUEUE, BT_HOOK_OUTPUT, BT_HOOK_OFFLINE };
+enum bt_action { BT_ACT_PASS, BT_ACT_DROP, BT_ACT_PUNT };
+
+/* Record of the ring buffer bt_events. */
+struct bt_event {
+	bt_u64 time_ns;
+	bt_u32 ifindex;
+	bt_u32 evidence;		/* mask */
+	struct bt_tuple tuple;		/* direction of the packet that decided */
+	bt_u16 payload_len;
+	bt_u8 kind;			/* enum bt_event_kind */
+	bt_u8 hook;			/* enum bt_hook */
+	bt_u8 action;			/* enum bt_action: what was done to the packet */
+	bt_u8 monitor;			/* 1: monitor mode, a drop was only counted */
+	bt_u8 client_is;		/* 0 unknown, 1 tuple.src is inside, 2 tuple.dst is inside */
+	bt_u8 pad;
+};
+
+/* ------------------------------------------------------------------ counters */
+
+enum bt_stat {
+	BT_S_SEEN,			/* packets that reached a TC hook or, if dropped there, XDP */
+	BT_S_DROP_BAN,
+	BT_S_DROP_SOCKET,
+	BT_S_DROP_PEER,
+	BT_S_DROP_FLOW,			/* later packets of a blocked half-flow */
+	BT_S_DROP_DETECTED,		/* packets that decided */
+	BT_S_PUNTED,
+	BT_S_PUNT_NO_LEASE,		/* would have been punted, but no daemon */
+	BT_S_NEW_FLOWS,
+	BT_S_FLOOD_SKIPPED,		/* no half-flow made: rate guard or full map */
+	BT_S_CLEAN_EARLY,
+	BT_S_PARSE_SKIPPED,		/* neither TCP nor UDP over IP, or cut short */
+	BT_S_FRAGMENTS,			/* non-first fragments: bans only */
+	BT_S_EVENTS_SENT,
+	BT_S_EVENTS_LOST,		/* ring full */
+	BT_S_EVENTS_LIMITED,		/* rate limit */
+	BT_S_QUEUE_DROPPED,		/* verdicts of the daemon */
+	BT_S_QUEUE_PASSED,
+	BT_S_CONDEMNED,			/* sockets */
+	BT_S_LEARNED,			/* peers */
+	BT_S_MONITORED,			/* drops that monitor mode let pass */
+	BT_S_LEAKED_DHT,		/* control packets recognised only after an earlier one had passed */
+	BT_S_LEAKED_UDP_TRACKER,
+	BT_S_LEAKED_HTTP,
+	BT_S_LEAKED_LSD,
+	BT_S_DETECTIONS,		/* first of BT_EV_COUNT counters, one per evidence code */
+	BT_S_COUNT = BT_S_DETECTIONS + 26,
+};
+
+BT_STATIC_ASSERT(BT_EV_COUNT == 26, "BT_S_COUNT follows BT_EV_COUNT");
+BT_STATIC_ASSERT(sizeof(struct bt_addr) == 16, "bt_addr");
+BT_STATIC_ASSERT(sizeof(struct bt_tuple) == 40, "bt_tuple");
+BT_STATIC_ASSERT(sizeof(struct bt_endpoint) == 20, "bt_endpoint");
+BT_STATIC_ASSERT(sizeof(struct bt_peer_key) == 36, "bt_peer_key");
+BT_STATIC_ASSERT(sizeof(struct bt_lpm_key) == 20, "bt_lpm_key");
+BT_STATIC_ASSERT(sizeof(struct bt_allow) == 56, "bt_allow");
+BT_STATIC_ASSERT(sizeof(struct bt_flow) == 40, "bt_flow");
+BT_STATIC_ASSERT(sizeof(struct bt_ban) == 96, "bt_ban");
+BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
+BT_STATIC_ASSERT(sizeof(struct bt_client) == 56, "bt_client");
+BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
+BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 24, "bt_percpu");
+BT_STATIC_ASSERT(sizeof(struct bt_event) == 64, "bt_event");
+
+#endif

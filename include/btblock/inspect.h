@@ -1,0 +1,672 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The packet path: what is done with one parsed packet, in order. The kernel runs this on BPF
+ * maps, `btblock analyze` and the tests run the very same code on tables in memory.
+ *
+ *   bans -> bare TCP segments -> half-flow verdict -> condemned sockets -> budget -> detectors
+ *
+ * The includer defines struct bt_ctx and, before including this file, BT_HAVE_CTX and:
+ *   bt_load, bt_total                               see head.h
+ *   bt_u64 bt_now(c)                                CLOCK_MONOTONIC, coarse is enough
+ *   const struct bt_config *bt_settings(c)          NULL: pass everything
+ *   void bt_count(c, enum bt_stat)
+ *   bt_u32 bt_owner(c)                              ifindex << 1 | egress
+ *   int bt_can_punt(c)                              may this hook hand packets to user space
+ *   int bt_is_inside(c, addr), bt_is_allowed(c, addr)
+ *   bt_{ban,flow,socket,peer,client}_find(c, key)   pointer to the live entry, or NULL
+ *   bt_{flow,socket,peer,client}_store(c, key, val) 0, or negative when there is no room
+ *   struct bt_scratch *bt_scratch_get(c)             room that does not fit the kernel's 512-byte stack, or NULL
+ *   void bt_find_udp_facts(scratch), bt_find_tcp_facts(scratch)
+ *                                                   bt_udp_facts, bt_tcp_facts on what the scratch holds
+ *   int bt_flow_rate_ok(c)                          flood guard: may a new half-flow be made now
+ *   void bt_emit(c, pkt, kind, evidence mask, action, client_is)
+ * All tables forget on their own; every expiry is checked here, at use.
+ */
+#ifndef BTBLOCK_INSPECT_H
+#define BTBLOCK_INSPECT_H
+
+#include "btblock/detect.h"
+#include "btblock/parse.h"
+
+enum bt_judgement {
+	BT_J_NOTHING,
+	BT_J_PROVES,			/* *evidence says what */
+	BT_J_OTHER,			/* the half-flow is certainly something else */
+	BT_J_PUNT,			/* user space should see this packet */
+};
+
+/* What one packet needs; contents do not outlive it. That all of it lies in memory the verifier
+ * knows nothing about also keeps the number of states it must walk small. */
+struct bt_scratch {
+	struct bt_pkt pkt;
+	struct bt_head head;
+	struct bt_flow flow;		/* the half-flow: a copy, written back at the end */
+	struct bt_flow mirror;		/* the other direction, zero when it has not been seen */
+	struct bt_tuple mirror_tuple;
+	struct bt_client client;
+	struct bt_facts facts;
+	bt_u32 evidence;		/* code of the last judgement */
+	bt_u32 judgement;
+	bt_u32 is_new;			/* no half-flow was found */
+};
+
+enum { BT_SIDE_NONE, BT_SIDE_SRC, BT_SIDE_DST };
+
+/* Which end of the packet is the client: the inside one; between two inside hosts, the sender. */
+static BT_INLINE bt_u8 bt_client_side(struct bt_ctx *c, const struct bt_tuple *t)
+{
+	if (bt_is_inside(c, &t->src))
+		return BT_SIDE_SRC;
+	return bt_is_inside(c, &t->dst) ? BT_SIDE_DST : BT_SIDE_NONE;
+}
+
+static BT_INLINE void bt_count_evidence(struct bt_ctx *c, bt_u32 code)
+{
+	bt_count(c, (enum bt_stat)((bt_u32)BT_S_DETECTIONS + code));
+}
+
+static BT_INLINE enum bt_action bt_dropped(struct bt_ctx *c, const struct bt_config *cfg, enum bt_stat why)
+{
+	if (cfg->flags & BT_C_MONITOR) {
+		bt_count(c, BT_S_MONITORED);
+		return BT_ACT_PASS;
+	}
+	bt_count(c, why);
+	return BT_ACT_DROP;
+}
+
+/* ------------------------------------------------------------------ bans */
+
+static BT_INLINE int bt_ban_applies(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port)
+{
+	struct bt_ban *ban = bt_ban_find(c, a);
+	bt_u32 i;
+
+	if (!ban && !bt_addr_is_v4(a)) {
+		struct bt_addr net = *a;
+
+		net.w[2] = net.w[3] = 0;
+		ban = bt_ban_find(c, &net);
+		if (ban && !(ban->flags & BT_BAN_SUBNET64))
+			ban = 0;
+	}
+	if (!ban || ban->expires_ns <= bt_now(c))
+		return 0;
+	if (ban->port_count) {
+		for (i = 0; i < BT_BAN_PORTS; i++)
+			if (i < ban->port_count && ban->ports[i] == port)
+				break;
+		if (i == BT_BAN_PORTS)
+			return 0;
+	}
+	if (bt_is_allowed(c, a))
+		return 0;
+	ban->hits++;
+	return 1;
+}
+
+static BT_INLINE int bt_banned(struct bt_ctx *c, const struct bt_tuple *t)
+{
+	return bt_ban_applies(c, &t->src, t->sport) || bt_ban_applies(c, &t->dst, t->dport);
+}
+
+/* ------------------------------------------------------------------ what clients gave away */
+
+static BT_INLINE void bt_endpoint_of(struct bt_endpoint *e, const struct bt_addr *a, bt_u16 port)
+{
+	e->addr = *a;
+	e->port = port;
+	e->proto = BT_IPPROTO_UDP;
+	e->pad = 0;
+}
+
+static BT_INLINE int bt_socket_live(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port, bt_u64 now)
+{
+	struct bt_endpoint e;
+	struct bt_mark *mark;
+
+	bt_endpoint_of(&e, a, port);
+	mark = bt_socket_find(c, &e);
+	if (!mark || mark->expires_ns <= now)
+		return 0;
+	mark->hits++;
+	mark->expires_ns = now + BT_SOCKET_TTL_NS;
+	return 1;
+}
+
+static BT_INLINE void bt_condemn(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port, bt_u8 code, bt_u64 now)
+{
+	struct bt_mark mark = { now + BT_SOCKET_TTL_NS, 0, BT_EV_BIT(code), 0 };
+	struct bt_endpoint e;
+
+	bt_endpoint_of(&e, a, port);
+	if (!bt_socket_store(c, &e, &mark))
+		bt_count(c, BT_S_CONDEMNED);
+}
+
+static BT_INLINE void bt_peer_of(struct bt_peer_key *k, const struct bt_addr *client, const struct bt_addr *peer, bt_u16 port)
+{
+	k->client = *client;
+	k->peer = *peer;
+	k->port = port;
+	k->pad = 0;
+}
+
+/* Only from what the client itself sent: a forged sender must not teach us anything. */
+static BT_INLINE void bt_learn(struct bt_ctx *c, const struct bt_tuple *t, bt_u64 now)
+{
+	struct bt_mark mark = { now + BT_PEER_TTL_NS, 0, BT_EV_BIT(BT_EV_SOCKET_CONDEMNED), 0 };
+	struct bt_peer_key k;
+	struct bt_mark *known;
+
+	bt_peer_of(&k, &t->src, &t->dst, t->dport);
+	known = bt_peer_find(c, &k);
+	if (known) {
+		known->expires_ns = mark.expires_ns;
+		return;
+	}
+	if (!bt_peer_store(c, &k, &mark))
+		bt_count(c, BT_S_LEARNED);
+}
+
+static BT_INLINE int bt_peer_live(struct bt_ctx *c, const struct bt_addr *client, const struct bt_addr *peer, bt_u16 port, bt_u64 now)
+{
+	struct bt_peer_key k;
+	struct bt_mark *mark;
+
+	bt_peer_of(&k, client, peer, port);
+	mark = bt_peer_find(c, &k);
+	if (!mark || mark->expires_ns <= now)
+		return 0;
+	mark->hits++;
+	return 1;
+}
+
+/* Ports that carry what everyone needs: never closed because of a number alone. */
+static BT_INLINE int bt_is_common_port(bt_u16 port)
+{
+	return port == 53 || port == 123 || port == 443 || port == 3478;
+}
+
+static BT_INLINE int bt_client_active(struct bt_ctx *c, const struct bt_addr *client, bt_u64 now)
+{
+	struct bt_client *known = bt_client_find(c, client);
+
+	return known && known->active_until_ns > now;
+}
+
+static BT_INLINE struct bt_client *bt_new_client(struct bt_ctx *c, bt_u64 now)
+{
+	struct bt_scratch *scratch = bt_scratch_get(c);
+
+	if (!scratch)
+		return 0;
+	__builtin_memset(&scratch->client, 0, sizeof(scratch->client));
+	scratch->client.first_seen_ns = now;
+	return &scratch->client;
+}
+
+static BT_INLINE void bt_client_seen(struct bt_ctx *c, const struct bt_addr *client, bt_u8 code, bt_u64 now)
+{
+	struct bt_client *known = bt_client_find(c, client);
+
+	if (known) {
+		known->active_until_ns = now + BT_CLIENT_TTL_NS;
+		known->evidence |= BT_EV_BIT(code);
+		known->detections++;
+	} else {
+		struct bt_client *fresh = bt_new_client(c, now);
+
+		if (!fresh)
+			return;
+		fresh->active_until_ns = now + BT_CLIENT_TTL_NS;
+		fresh->evidence = BT_EV_BIT(code);
+		fresh->detections = 1;
+		bt_client_store(c, client, fresh);
+	}
+}
+
+/* ------------------------------------------------------------------ UDP detectors with state */
+
+/* One datagram, plain or taken out of its SOCKS header; s->facts says what it looks like. */
+static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+{
+	struct bt_flow *f = &s->flow, *m = &s->mirror;
+	struct bt_utp *u = &s->facts.utp;
+
+	if (s->facts.evidence != BT_EV_NONE) {
+		s->evidence = s->facts.evidence;
+		return BT_J_PROVES;
+	}
+	if (!s->facts.is_utp)
+		return BT_J_NOTHING;
+	if (s->facts.is_utp_syn) {
+		f->flags |= BT_F_UTP_SYN;
+		f->utp_id = u->id;
+		f->utp_seq = u->seq;
+		if (!bt_client_active(c, &s->pkt.tuple.src, now))
+			return BT_J_NOTHING;
+		s->evidence = BT_EV_UTP_SYN;
+		return BT_J_PROVES;
+	}
+	if (u->type == BT_UTP_SYN)
+		return BT_J_NOTHING;
+	/* STATE answers SYN: same connection id, and it acknowledges the SYN's sequence number */
+	if (u->type == BT_UTP_STATE && (m->flags & BT_F_UTP_SYN) && u->id == m->utp_id && u->ack == m->utp_seq &&
+	    s->head.wire_len == u->header_len) {
+		s->evidence = BT_EV_UTP_PAIR;
+		return BT_J_PROVES;
+	}
+	/* Running connection: each side keeps its id, the ids differ by one, and each side acknowledges the other */
+	if ((m->flags & BT_F_UTP_SEEN) && (f->flags & BT_F_UTP_SEEN) && u->id == f->utp_id && u->ack && u->wnd &&
+	    (bt_u16)(u->seq - f->utp_seq) < 128 && (bt_u16)(m->utp_seq - u->ack) < 128 &&
+	    ((bt_u16)(u->id - m->utp_id) == 1 || (bt_u16)(m->utp_id - u->id) == 1)) {
+		f->flags |= BT_F_UTP_ACKED;
+		if (m->flags & BT_F_UTP_ACKED) {
+			s->evidence = BT_EV_UTP_DATA;
+			return BT_J_PROVES;
+		}
+	}
+	f->flags |= BT_F_UTP_SEEN;
+	if (!(f->flags & BT_F_UTP_SYN)) {
+		f->utp_id = u->id;
+		f->utp_seq = u->seq;
+	}
+	return BT_J_NOTHING;
+}
+
+static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+{
+	const struct bt_pkt *p = &s->pkt;
+	bt_u32 inner = 0;
+
+	bt_find_udp_facts(s);
+	/* The plain reading comes first: a tracker's answer looks like a SOCKS header. */
+	if (s->facts.evidence == BT_EV_NONE && !s->facts.is_utp)
+		inner = s->facts.socks_off;
+	if (inner) {
+		if (bt_load_head(c, p->payload_off + inner, p->payload_len - inner, &s->head))
+			return BT_J_NOTHING;
+		bt_find_udp_facts(s);
+	}
+	s->judgement = bt_judge_datagram(c, s, now);
+	BT_BARRIER();
+	if (s->judgement != BT_J_NOTHING)
+		return (enum bt_judgement)s->judgement;
+	if (s->facts.is_bencode)
+		return BT_J_PUNT;
+	return s->facts.is_other && !s->flow.seen && !inner ? BT_J_OTHER : BT_J_NOTHING;
+}
+
+/* ------------------------------------------------------------------ TCP detectors with state */
+
+/*
+ * Message Stream Encryption by its turns (docs/evidence.md, "mse.handshake"): both first flights
+ * 96 to 608 random bytes, then 56 to 636, then at least 14, then a turn of a known shape. The
+ * grammar weighs; it proves for a client that is active already, or with a second such
+ * connection of the same client to another host.
+ */
+static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+{
+	const struct bt_tuple *t = &s->pkt.tuple;
+	struct bt_flow *f = &s->flow, *m = &s->mirror;
+	bt_u8 mirror_turn = m->turn;
+	bt_u32 mine = f->turn_len, len = s->head.wire_len > 0xffff ? 0xffff : s->head.wire_len;
+	struct bt_client *client;
+	bt_u8 side, was = f->turn;
+
+	if (!was && s->facts.is_random)
+		f->flags |= BT_F_RANDOM;
+	if (was && mirror_turn < was) {
+		f->turn_len = mine + len > 0xffff ? 0xffff : (bt_u16)(mine + len);
+		return 0;
+	}
+	f->turn = (bt_u8)(mirror_turn + 1);
+	f->turn_len = (bt_u16)len;
+	if (!(f->flags & m->flags & BT_F_RANDOM))
+		return 0;
+	if (was == 1 && mirror_turn == 2) {
+		if (mine < 96 || mine > 608 || m->turn_len < 96 || m->turn_len > 608 || len < 56 || len > 636)
+			return 0;
+		f->flags |= BT_F_MSE_T3;
+	} else if (was == 3 && mirror_turn == 4) {
+		if (!(f->flags & BT_F_MSE_T3) || mine < 56 || mine > 636 || m->turn_len < 14)
+			return 0;
+		if (mine != 124 && len != 68 && len != 253 && (len < 111 || len > 236))
+			return 0;
+	} else {
+		return 0;
+	}
+	side = bt_client_side(c, t);
+	if (side == BT_SIDE_NONE)
+		return 0;
+	client = bt_client_find(c, side == BT_SIDE_SRC ? &t->src : &t->dst);
+	if (client && client->active_until_ns > now)
+		return 1;
+	if (was == 1)
+		return 0;
+	if (client) {
+		const struct bt_addr *peer = side == BT_SIDE_SRC ? &t->dst : &t->src;
+
+		if (client->mse_until_ns > now && !bt_addr_equal(&client->mse_peer, peer))
+			return 1;
+		client->mse_peer = *peer;
+		client->mse_until_ns = now + BT_CLIENT_TTL_NS;
+	} else {
+		client = bt_new_client(c, now);
+		if (!client)
+			return 0;
+		client->mse_peer = side == BT_SIDE_SRC ? t->dst : t->src;
+		client->mse_until_ns = now + BT_CLIENT_TTL_NS;
+		bt_client_store(c, side == BT_SIDE_SRC ? &t->src : &t->dst, client);
+	}
+	return 0;
+}
+
+static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+{
+	const struct bt_pkt *p = &s->pkt;
+	struct bt_flow *f = &s->flow;
+	struct bt_facts *x = &s->facts;
+	int starts;
+
+	/* A retransmission says nothing new; after a gap nothing continues. */
+	if (f->flags & BT_F_ORDERED) {
+		if ((int)(p->seq - f->next_seq) < 0)
+			return BT_J_NOTHING;
+		if (p->seq != f->next_seq)
+			f->matched = 0;
+	}
+	f->next_seq = p->seq + p->payload_len;
+	f->flags |= BT_F_ORDERED | (s->mirror.flags & BT_F_PROXY);
+	bt_find_tcp_facts(s);
+	/* An inner stream may begin with any payload of a proxied connection. */
+	starts = !f->seen || (f->flags & BT_F_PROXY);
+
+	if (!starts && !f->matched)
+		x->matched = 0;
+	f->matched = x->matched;
+	if ((starts && x->is_handshake) || f->matched >= BT_HANDSHAKE_LEN) {
+		s->evidence = BT_EV_TCP_HANDSHAKE;
+		return BT_J_PROVES;
+	}
+	if (f->matched)
+		return BT_J_PUNT;
+	if (!f->seen && x->is_other)
+		return BT_J_OTHER;
+	if (x->is_http && (starts || f->verdict == BT_V_HTTP)) {
+		f->verdict = BT_V_HTTP;
+		f->want = x->has_query ? 2 : 0;
+		return x->has_query ? BT_J_PUNT : BT_J_NOTHING;
+	}
+	if (!f->seen && x->is_proxy) {
+		f->flags |= BT_F_PROXY;
+		f->want = 4;
+		return BT_J_PUNT;
+	}
+	if (f->want) {
+		f->want--;
+		return BT_J_PUNT;
+	}
+	if (f->verdict == BT_V_HTTP)
+		return BT_J_NOTHING;
+	if (bt_mse_turn(c, s, now)) {
+		s->evidence = BT_EV_MSE_HANDSHAKE;
+		return BT_J_PROVES;
+	}
+	if (x->is_message) {
+		f->want = 3;
+		return BT_J_PUNT;
+	}
+	return BT_J_NOTHING;
+}
+
+/* ------------------------------------------------------------------ the path */
+
+/* A TCP segment without payload: connection attempts to learned peers, and new life for a reused tuple. */
+static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct bt_config *cfg, const struct bt_pkt *p)
+{
+	const struct bt_tuple *t = &p->tuple;
+	struct bt_flow *flow;
+	bt_u64 now;
+	bt_u8 code;
+
+	if (!(p->tcp_flags & BT_TCP_SYN))
+		return BT_ACT_PASS;
+	flow = bt_flow_find(c, t);
+	if (flow) {
+		bt_u32 owner = flow->owner;
+
+		__builtin_memset(flow, 0, sizeof(*flow));
+		flow->owner = owner;
+	}
+	if (p->tcp_flags & BT_TCP_ACK)
+		return BT_ACT_PASS;
+	now = bt_now(c);
+	if (bt_peer_live(c, &t->src, &t->dst, t->dport, now))
+		code = BT_EV_PEER_LEARNED;
+	else if (!bt_is_common_port(t->dport) && bt_socket_live(c, &t->dst, t->dport, now))
+		code = BT_EV_SOCKET_CONDEMNED; /* clients listen for TCP on the number of their UDP port */
+	else
+		return BT_ACT_PASS;
+	if (bt_is_allowed(c, &t->src) || bt_is_allowed(c, &t->dst))
+		return BT_ACT_PASS;
+	bt_count_evidence(c, code);
+	bt_emit(c, p, BT_K_DETECTION, BT_EV_BIT(code), cfg->flags & BT_C_MONITOR ? BT_ACT_PASS : BT_ACT_DROP, bt_client_side(c, t));
+	return bt_dropped(c, cfg, BT_S_DROP_PEER);
+}
+
+/* Any datagram to or from a condemned socket. */
+static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_tuple *t, bt_u64 now)
+{
+	if (bt_socket_live(c, &t->src, t->sport, now)) {
+		if (bt_is_allowed(c, &t->dst))
+			return 0;
+		bt_learn(c, t, now);
+		return 1;
+	}
+	return bt_socket_live(c, &t->dst, t->dport, now) && !bt_is_allowed(c, &t->src);
+}
+
+/* The half-flow is BitTorrent: remember that for both directions, for its client, and tell. */
+static BT_INLINE void bt_convict(struct bt_ctx *c, const struct bt_config *cfg, struct bt_scratch *s, bt_u64 now)
+{
+	const struct bt_tuple *t = &s->pkt.tuple;
+	bt_u8 code = (bt_u8)s->evidence, side = bt_client_side(c, t);
+	int two_way = code == BT_EV_UTP_PAIR || code == BT_EV_UTP_DATA;
+	struct bt_flow *mirror = bt_flow_find(c, &s->mirror_tuple);
+
+	if (code >= BT_EV_COUNT)
+		return;
+	s->flow.verdict = BT_V_BLOCKED;
+	s->flow.evidence |= BT_EV_BIT(code);
+	if (mirror) {
+		mirror->verdict = BT_V_BLOCKED;
+		mirror->evidence |= BT_EV_BIT(code);
+	} else {
+		bt_flow_store(c, &s->mirror_tuple, &s->flow);
+	}
+	if (side != BT_SIDE_NONE) {
+		const struct bt_addr *client = side == BT_SIDE_SRC ? &t->src : &t->dst;
+
+		/* Only a socket on the inside, and only by what it sent itself or what answered it: a
+		 * forged datagram from outside must neither close an inside service nor accuse a client. */
+		if (side == BT_SIDE_SRC || two_way || t->proto == BT_IPPROTO_TCP)
+			bt_client_seen(c, client, code, now);
+		if (t->proto == BT_IPPROTO_UDP && code != BT_EV_LSD_ANNOUNCE && (side == BT_SIDE_SRC || two_way))
+			bt_condemn(c, client, side == BT_SIDE_SRC ? t->sport : t->dport, code, now);
+		if (t->proto == BT_IPPROTO_UDP && code != BT_EV_LSD_ANNOUNCE && side == BT_SIDE_SRC)
+			bt_learn(c, t, now);
+	}
+	bt_count_evidence(c, code);
+	bt_emit(c, &s->pkt, BT_K_DETECTION, BT_EV_BIT(code), cfg->flags & BT_C_MONITOR ? BT_ACT_PASS : BT_ACT_DROP, side);
+}
+
+static BT_INLINE int bt_is_whitelisted_port(const struct bt_config *cfg, const struct bt_tuple *t)
+{
+	bt_u32 i;
+
+	for (i = 0; i < BT_WHITELIST_PORTS; i++) {
+		if (i >= cfg->port_count)
+			break;
+		if (cfg->ports[i] == t->sport || cfg->ports[i] == t->dport)
+			return 1;
+	}
+	return 0;
+}
+
+static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+{
+	const struct bt_tuple *t = &s->pkt.tuple;
+
+	if (t->proto == BT_IPPROTO_UDP) {
+		s->judgement = bt_judge_udp(c, s, now);
+	} else if (s->is_new && (bt_peer_live(c, &t->src, &t->dst, t->dport, now) || bt_peer_live(c, &t->dst, &t->src, t->sport, now))) {
+		/* a connection to a learned peer that was open before the peer was learned */
+		s->evidence = BT_EV_PEER_LEARNED;
+		s->judgement = BT_J_PROVES;
+	} else {
+		s->judgement = bt_judge_tcp(c, s, now);
+	}
+}
+
+/* A payload packet whose half-flow is still open: judge it and act. */
+static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct bt_config *cfg, struct bt_scratch *s, bt_u64 now)
+{
+	struct bt_pkt *p = &s->pkt;
+	struct bt_flow *f = &s->flow, *mirror, *found;
+
+	if (bt_load_head(c, p->payload_off, p->payload_len, &s->head)) {
+		bt_count(c, BT_S_PARSE_SKIPPED);
+		return BT_ACT_PASS;
+	}
+	bt_mirror(&p->tuple, &s->mirror_tuple);
+	mirror = bt_flow_find(c, &s->mirror_tuple);
+	if (mirror)
+		s->mirror = *mirror;
+	else
+		__builtin_memset(&s->mirror, 0, sizeof(s->mirror));
+	bt_judge(c, s, now);
+	BT_BARRIER();
+	if (f->seen < 255)
+		f->seen++;
+	if (!f->first_len)
+		f->first_len = p->payload_len > 0xffff ? 0xffff : (bt_u16)p->payload_len;
+
+	if (s->judgement == BT_J_PROVES) {
+		bt_convict(c, cfg, s, now);
+	} else if (s->judgement == BT_J_OTHER) {
+		f->verdict = BT_V_CLEAN;
+		bt_count(c, BT_S_CLEAN_EARLY);
+	}
+	found = bt_flow_find(c, &p->tuple);
+	if (found)
+		*found = *f;
+	else if (!bt_flow_rate_ok(c) || bt_flow_store(c, &p->tuple, f))
+		bt_count(c, BT_S_FLOOD_SKIPPED);
+
+	if (s->judgement == BT_J_PROVES)
+		return bt_dropped(c, cfg, BT_S_DROP_DETECTED);
+	if (s->judgement == BT_J_PUNT && bt_can_punt(c)) {
+		if (cfg->lease_until_ns > now) {
+			bt_count(c, BT_S_PUNTED);
+			return BT_ACT_PUNT;
+		}
+		bt_count(c, BT_S_PUNT_NO_LEASE);
+	}
+	return BT_ACT_PASS;
+}
+
+/* s->pkt holds the parsed packet. */
+static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed parsed, struct bt_scratch *s)
+{
+	const struct bt_config *cfg = bt_settings(c);
+	const struct bt_pkt *p = &s->pkt;
+	struct bt_flow *found;
+	bt_u64 now;
+
+	if (!cfg)
+		return BT_ACT_PASS;
+	bt_count(c, BT_S_SEEN);
+	if (parsed == BT_PARSED_NONE) {
+		bt_count(c, BT_S_PARSE_SKIPPED);
+		return BT_ACT_PASS;
+	}
+	if (bt_banned(c, &p->tuple))
+		return bt_dropped(c, cfg, BT_S_DROP_BAN);
+	if (parsed != BT_PARSED) {
+		bt_count(c, parsed == BT_PARSED_FRAGMENT ? BT_S_FRAGMENTS : BT_S_PARSE_SKIPPED);
+		return BT_ACT_PASS;
+	}
+	if (p->tuple.proto == BT_IPPROTO_TCP && (!p->payload_len || (p->tcp_flags & BT_TCP_SYN))) {
+		if (bt_inspect_bare(c, cfg, p) != BT_ACT_PASS)
+			return BT_ACT_DROP;
+	}
+	if (!p->payload_len)
+		return BT_ACT_PASS;
+
+	found = bt_flow_find(c, &p->tuple);
+	now = bt_now(c);
+	if (found && p->tuple.proto == BT_IPPROTO_UDP && now - found->last_seen_ns > BT_UDP_IDLE_NS) {
+		__builtin_memset(found, 0, sizeof(*found));
+		found->owner = bt_owner(c);
+	}
+	if (found) {
+		/* written once a second, not for every packet: other CPUs read this line */
+		if (now - found->last_seen_ns > BT_NSEC_PER_SEC)
+			found->last_seen_ns = now;
+		if (found->verdict == BT_V_BLOCKED)
+			return bt_dropped(c, cfg, BT_S_DROP_FLOW);
+		if (found->verdict == BT_V_CLEAN || found->verdict == BT_V_ALLOWED)
+			return BT_ACT_PASS;
+	}
+	if (p->tuple.proto == BT_IPPROTO_UDP && bt_socket_applies(c, &p->tuple, now)) {
+		bt_count_evidence(c, BT_EV_SOCKET_CONDEMNED);
+		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
+	}
+	if (found) {
+		/* Judged where it was first seen; the packet only passes here again. */
+		if (found->owner != bt_owner(c))
+			return BT_ACT_PASS;
+		if (found->seen >= BT_PUNT_BUDGET && found->verdict != BT_V_HTTP)
+			return BT_ACT_PASS;
+		s->flow = *found;
+		s->is_new = 0;
+	} else {
+		s->is_new = 1;
+		__builtin_memset(&s->flow, 0, sizeof(s->flow));
+		s->flow.owner = bt_owner(c);
+		s->flow.last_seen_ns = now;
+		bt_count(c, BT_S_NEW_FLOWS);
+		if (bt_is_allowed(c, &p->tuple.src) || bt_is_allowed(c, &p->tuple.dst) ||
+		    ((cfg->flags & BT_C_STRICT_PORTS) && bt_is_whitelisted_port(cfg, &p->tuple))) {
+			s->flow.verdict = BT_V_ALLOWED;
+			bt_flow_store(c, &p->tuple, &s->flow);
+			return BT_ACT_PASS;
+		}
+	}
+	BT_BARRIER();
+	return bt_inspect_open(c, cfg, s, now);
+}
+
+/* XDP: only what is known already. A bare TCP segment or a new flow is TC's business. */
+static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parsed parsed, struct bt_scratch *s)
+{
+	const struct bt_config *cfg = bt_settings(c);
+	const struct bt_pkt *p = &s->pkt;
+
+	if (!cfg || parsed == BT_PARSED_NONE || (cfg->flags & BT_C_MONITOR))
+		return BT_ACT_PASS;
+	if (bt_banned(c, &p->tuple)) {
+		bt_count(c, BT_S_SEEN);
+		return bt_dropped(c, cfg, BT_S_DROP_BAN);
+	}
+	if (parsed == BT_PARSED && p->tuple.proto == BT_IPPROTO_UDP && bt_socket_applies(c, &p->tuple, bt_now(c))) {
+		bt_count(c, BT_S_SEEN);
+		bt_count_evidence(c, BT_EV_SOCKET_CONDEMNED);
+		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
+	}
+	return BT_ACT_PASS;
+}
+
+#endif

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "bpf/Maps.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <unistd.h>
+#include <vector>
+
+namespace btblock::bpf {
+
+Result<Counters> Maps::stats() const {
+    const int cpus = libbpf_num_possible_cpus();
+    if (cpus < 1)
+        return error("cannot read the number of possible CPUs");
+    std::vector<std::uint64_t> values(static_cast<std::size_t>(cpus));
+    Counters sums{};
+    for (__u32 i = 0; i < sums.size(); ++i) {
+        if (bpf_map_lookup_elem(stats_fd.get(), &i, values.data()) < 0)
+            return errno_error("map bt_stats: lookup");
+        for (std::uint64_t value : values)
+            sums[i] += value;
+        auto own = user_stats.lookup(i);
+        if (!own)
+            return own.error();
+        sums[i] += own->value_or(0);
+    }
+    return sums;
+}
+
+Result<void> Maps::add_stat(bt_stat which, std::uint64_t amount) const {
+    auto value = user_stats.lookup(which);
+    if (!value)
+        return value.error();
+    return user_stats.update(which, value->value_or(0) + amount);
+}
+
+Result<bt_config> Maps::read_config() const {
+    auto value = config.lookup(0);
+    if (!value)
+        return value.error();
+    return value->value_or(bt_config{});
+}
+
+Result<void> Maps::write_config(const bt_config& value) const {
+    return config.update(0, value);
+}
+
+Result<Maps> open_pinned_maps(const std::string& instance) {
+    const Pins pins{instance};
+    if (geteuid() != 0 && access(bpffs_root, X_OK) < 0)
+        return error("reading the pinned maps needs root (or access to " + std::string(bpffs_root) + ")");
+    if (!maps_pinned(pins))
+        return error("instance '" + instance + "' is not installed: nothing is pinned under " + pins.abi_dir() +
+                         " (start it with `btblock run`)",
+                     ExitCode::daemon_unreachable);
+    Maps maps;
+    std::string failure;
+    const auto open = [&]<class M>(M& map, const char* name) {
+        auto opened = M::open_pinned(pins.map(name));
+        if (opened)
+            map = std::move(*opened);
+        else if (failure.empty())
+            failure = opened.error().message;
+    };
+    open(maps.bans, "bt_bans");
+    open(maps.flows, "bt_flows");
+    open(maps.sockets, "bt_sockets");
+    open(maps.peers, "bt_peers");
+    open(maps.clients, "bt_clients");
+    open(maps.allow, "bt_allow");
+    open(maps.inside, "bt_inside");
+    open(maps.config, "bt_config");
+    open(maps.user_stats, "bt_user_stats");
+    maps.stats_fd = Fd(bpf_obj_get(pins.map("bt_stats").c_str()));
+    if (!maps.stats_fd && failure.empty())
+        failure = errno_error(pins.map("bt_stats")).message;
+    maps.events_fd = Fd(bpf_obj_get(pins.map("bt_events").c_str()));
+    if (!maps.events_fd && failure.empty())
+        failure = errno_error(pins.map("bt_events")).message;
+    if (!failure.empty())
+        return error(failure);
+    return maps;
+}
+
+} // namespace btblock::bpf

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// The maps that the kernel programs and user space share, by the names of bpf/maps.h.
+#pragma once
+
+#include "bpf/Map.h"
+#include "bpf/Pins.h"
+#include "btblock/abi.h"
+
+#include <array>
+#include <cstdint>
+
+namespace btblock::bpf {
+
+using Counters = std::array<std::uint64_t, BT_S_COUNT>;
+
+struct Maps {
+    Map<bt_addr, bt_ban> bans;
+    Map<bt_tuple, bt_flow> flows;
+    Map<bt_endpoint, bt_mark> sockets;
+    Map<bt_peer_key, bt_mark> peers;
+    Map<bt_addr, bt_client> clients;
+    Map<bt_lpm_key, bt_allow> allow;
+    Map<bt_lpm_key, bt_u32> inside;
+    Map<bt_u32, bt_config> config;
+    Map<bt_u32, bt_u64> user_stats; // counters of the daemon, indexed by bt_stat like the kernel's
+    Fd stats_fd;                    // the kernel's: per-CPU array of u64
+    Fd events_fd;                   // ring buffer of bt_event
+
+    // Sums over the CPUs and over kernel and daemon.
+    [[nodiscard]] Result<Counters> stats() const;
+    // Adds to a counter of the daemon. Read-modify-write: only the daemon's main thread calls it.
+    Result<void> add_stat(bt_stat which, std::uint64_t amount) const;
+
+    [[nodiscard]] Result<bt_config> read_config() const;
+    Result<void> write_config(const bt_config& value) const;
+};
+
+// The pinned maps of a running or stopped instance. Without pins the error says so with
+// ExitCode::daemon_unreachable.
+Result<Maps> open_pinned_maps(const std::string& instance);
+
+} // namespace btblock::bpf

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+#include "bpf/Object.h"
+
+#include "btblock.skel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <spdlog/spdlog.h>
+#include <string_view>
+#include <unistd.h>
+#include <vector>
+
+namespace btblock::bpf {
+
+namespace {
+
+// Maps that outlive a run: what is enforced, what is counted, what others may read.
+constexpr std::array<const char*, 11> pinned_maps{"bt_bans",   "bt_flows",  "bt_sockets", "bt_peers", "bt_clients",  "bt_allow",
+                                                  "bt_inside", "bt_config", "bt_stats",   "bt_events", "bt_user_stats"};
+
+int log_libbpf(libbpf_print_level level, const char* format, va_list arguments) {
+    if (level == LIBBPF_DEBUG)
+        return 0;
+    char text[1024];
+    const int length = vsnprintf(text, sizeof text, format, arguments);
+    std::string_view line(text);
+    while (line.ends_with('\n'))
+        line.remove_suffix(1);
+    spdlog::debug("{}", line);
+    return length;
+}
+
+// Entries of the old table move to the new one; both have the same key and value sizes.
+Result<void> copy_bans(int from, int to) {
+    bt_addr key{};
+    bt_addr next{};
+    bt_ban ban{};
+    for (const bt_addr* at = nullptr; bpf_map_get_next_key(from, at, &next) == 0; at = &key) {
+        key = next;
+        if (bpf_map_lookup_elem(from, &key, &ban) == 0 && bpf_map_update_elem(to, &key, &ban, BPF_ANY) < 0)
+            return errno_error("capacity.bans is too small for the bans that are in force; copying them");
+    }
+    return {};
+}
+
+} // namespace
+
+Object::Object(btblock_bpf* skeleton) : skeleton_(skeleton) {}
+Object::Object(Object&&) noexcept = default;
+Object& Object::operator=(Object&&) noexcept = default;
+Object::~Object() = default;
+
+void Object::Destroy::operator()(btblock_bpf* skeleton) const noexcept {
+    btblock_bpf__destroy(skeleton);
+}
+
+Result<Object> Object::open(const Features& features, const Capacity& capacity) {
+    libbpf_set_print(log_libbpf);
+    libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+    Object object(btblock_bpf__open());
+    if (!object.skeleton_)
+        return errno_error("opening the BPF object");
+    btblock_bpf& s = *object.skeleton_;
+    s.rodata->bt_have_coarse_clock = features.coarse_clock;
+    bpf_map__set_max_entries(s.maps.bt_bans, capacity.bans);
+    bpf_map__set_max_entries(s.maps.bt_flows, capacity.flows);
+    bpf_map__set_max_entries(s.maps.bt_sockets, capacity.sockets);
+    bpf_map__set_max_entries(s.maps.bt_peers, capacity.sockets);
+    for (bpf_program* program : {s.progs.bt_ingress_l2, s.progs.bt_ingress_l3, s.progs.bt_egress_l2, s.progs.bt_egress_l3})
+        bpf_program__set_type(program, BPF_PROG_TYPE_SCHED_CLS);
+    return object;
+}
+
+Result<void> Object::finish_load() {
+    if (const int failed = btblock_bpf__load(skeleton_.get()); failed < 0)
+        return errno_error("loading the BPF programs (the log at level debug has the verifier's words)", -failed);
+    return {};
+}
+
+Result<Object> Object::load(const Features& features, const Capacity& capacity) {
+    auto object = open(features, capacity);
+    if (!object)
+        return object;
+    if (auto loaded = object->finish_load(); !loaded)
+        return loaded.error();
+    return object;
+}
+
+Result<Object> Object::load_pinned(const Features& features, const Capacity& capacity, const Pins& pins) {
+    auto object = open(features, capacity);
+    if (!object)
+        return object;
+    bpf_object* raw = object->skeleton_->obj;
+    Fd old_bans;
+    std::vector<const char*> fresh;
+    for (const char* name : pinned_maps) {
+        bpf_map* map = bpf_object__find_map_by_name(raw, name);
+        Fd pinned(bpf_obj_get(pins.map(name).c_str()));
+        if (!pinned) {
+            fresh.push_back(name);
+            continue;
+        }
+        bpf_map_info info{};
+        __u32 length = sizeof info;
+        if (bpf_obj_get_info_by_fd(pinned.get(), &info, &length) < 0)
+            return errno_error(pins.map(name));
+        const bool same_layout = info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+                                 info.type == static_cast<__u32>(bpf_map__type(map));
+        if (same_layout && info.max_entries == bpf_map__max_entries(map)) {
+            if (const int failed = bpf_map__reuse_fd(map, pinned.get()); failed < 0)
+                return errno_error(pins.map(name), -failed);
+            continue;
+        }
+        fresh.push_back(name);
+        if (same_layout && std::string_view(name) == "bt_bans")
+            old_bans = std::move(pinned);
+    }
+    if (auto loaded = object->finish_load(); !loaded)
+        return loaded.error();
+    if (old_bans)
+        if (auto copied = copy_bans(old_bans.get(), bpf_map__fd(object->skeleton_->maps.bt_bans)); !copied)
+            return copied.error();
+    for (const char* name : fresh) {
+        const std::string path = pins.map(name);
+        unlink(path.c_str());
+        if (bpf_obj_pin(bpf_object__find_map_fd_by_name(raw, name), path.c_str()) < 0)
+            return errno_error("pinning " + path);
+    }
+    return object;
+}
+
+int Object::program_fd(Program which) const {
+    return bpf_program__fd(bpf_object__find_program_by_name(skeleton_->obj, program_names[static_cast<std::size_t>(which)]));
+}
+
+Result<Maps> Object::maps() const {
+    Maps maps;
+    std::string failure;
+    const auto take = [&]<class M>(M& map, bpf_map* from) {
+        auto adopted = M::adopt(Fd(dup(bpf_map__fd(from))), bpf_map__name(from));
+        if (adopted)
+            map = std::move(*adopted);
+        else if (failure.empty())
+            failure = adopted.error().message;
+    };
+    const auto& m = skeleton_->maps;
+    take(maps.bans, m.bt_bans);
+    take(maps.flows, m.bt_flows);
+    take(maps.sockets, m.bt_sockets);
+    take(maps.peers, m.bt_peers);
+    take(maps.clients, m.bt_clients);
+    take(maps.allow, m.bt_allow);
+    take(maps.inside, m.bt_inside);
+    take(maps.config, m.bt_config);
+    take(maps.user_stats, m.bt_user_stats);
+    maps.stats_fd = Fd(dup(bpf_map__fd(m.bt_stats)));
+    maps.events_fd = Fd(dup(bpf_map__fd(m.bt_events)));
+    if (!failure.empty())
+        return error(failure);
+    return maps;
+}
+
+} // namespace btblock::bpf

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// What is remembered of half-flows, in a table of fixed size.
+#pragma once
+
+#include "detect/Assembly.h"
+#include "detect/Messages.h"
+#include "detect/Tracker.h"
+
+#include <cstdint>
+#include <memory>
+
+namespace btblock::detect {
+
+enum class Stage : std::uint8_t {
+    opening,   // the unit's protocol is to be found out
+    handshake, // a peer handshake: only its rest is missing
+    messages,  // peer messages, one a unit
+    request,   // HTTP requests, one a unit
+    response,  // HTTP response heads
+    body,      // the body of a 200 response
+};
+
+// One half-flow. Evidence is a mask of BT_EV_BIT.
+struct FlowContext {
+    std::uint64_t last_seen_ns = 0;
+    std::uint32_t evidence = 0;
+    bool proved = false;
+    bool clean = false;
+    bool host_evidence = false;
+    bool proxied = false;       // a stream inside SOCKS or CONNECT
+    bool http_client = false;   // a request was seen
+    bool http_server = false;   // a response was seen
+    bool asked_connect = false; // the last request was CONNECT
+    bool line_open = false;     // the request line has not ended yet
+    bool chunked = false;       // the response's body
+    bool framed = false;        // the response announced a body
+    bool asked_tracker = false; // sent a tracker request over HTTP
+    bool asked_dht = false;     // sent a DHT query
+    Stage stage = Stage::opening;
+    MessageChain chain;
+    TrackerRequests tracker;
+    Assembly stream;
+};
+
+// Finds half-flows by their exact 5-tuple. All memory is reserved by the constructor (the pages of entries that were
+// never used are not touched); when it is full the entry idle for longest gives way. Not for several threads.
+class FlowTable {
+public:
+    static constexpr std::uint64_t tcp_idle_ns = 600ull * 1'000'000'000ull;
+
+    explicit FlowTable(std::size_t capacity);
+
+    // The half-flow's entry, made or made afresh (after its idle time) if need be; it becomes the most recent.
+    FlowContext& touch(const bt_tuple& tuple, std::uint64_t now_ns) noexcept;
+    // The same tuple, but another connection: forgets everything.
+    static void renew(FlowContext& flow) noexcept;
+    // Only looks. Null when there is none or it idled out.
+    const FlowContext* find(const bt_tuple& tuple, std::uint64_t now_ns) const noexcept;
+
+    [[nodiscard]] std::size_t size() const noexcept { return used_; }
+    [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+
+private:
+    static constexpr std::uint32_t nil = 0xffffffffu;
+
+    struct Entry {
+        bt_tuple key;
+        std::uint32_t next_in_bucket, newer, older;
+        FlowContext context;
+    };
+
+    [[nodiscard]] std::uint32_t bucket_of(const bt_tuple& tuple) const noexcept;
+    [[nodiscard]] std::uint32_t lookup(const bt_tuple& tuple, std::uint32_t bucket) const noexcept;
+    [[nodiscard]] bool is_idle(const Entry& entry, std::uint64_t now_ns) const noexcept;
+    void unlink_age(std::uint32_t index) noexcept;
+    void make_newest(std::uint32_t index) noexcept;
+    void remove_from_bucket(std::uint32_t index) noexcept;
+
+    struct Free {
+        void operator()(void* memory) const noexcept { ::operator delete[](memory, std::align_val_t{alignof(Entry)}); }
+    };
+
+    std::size_t capacity_;
+    std::size_t used_ = 0;
+    std::uint32_t mask_ = 0;
+    std::uint64_t seed_;
+    std::uint32_t newest_ = nil, oldest_ = nil;
+    std::unique_ptr<std::uint32_t[]> buckets_;
+    std::unique_ptr<Entry[], Free> entries_; // raw memory; the first used_ entries exist
+};
+
+} // namespace btblock::detect

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// The deep detectors behind one door: one packet in, one finding out.
+#pragma once
+
+#include "detect/EndpointSink.h"
+#include "detect/Finding.h"
+#include "detect/FlowTable.h"
+
+#include <array>
+#include <memory>
+
+namespace btblock::detect {
+
+// Keeps state per half-flow (exact 5-tuple). Every detector works on one direction alone; the mirror, when its packets
+// pass here too, lets tracker responses be recognised and named peers be trusted. Feed it packets in the order of
+// arrival. Does no I/O and, after construction, no allocation. One thread at a time.
+class Inspector {
+public:
+    // About 750 bytes an entry, touched only as flows come.
+    explicit Inspector(std::size_t flow_capacity = 65536);
+    Inspector(const Inspector&) = delete;
+    Inspector& operator=(const Inspector&) = delete;
+
+    // Never fails and never reads outside payload.bytes. now_ns: any clock that does not run backwards.
+    Finding inspect(const Payload& payload, std::uint64_t now_ns) noexcept;
+
+    // The endpoints that the last inspected packet named to its receiver (tuple.dst), when that receiver had asked:
+    // it sent the tracker request or DHT query that is answered, or a TCP connection proved to be BitTorrent carried
+    // them (PEX). proto is TCP for peers (who also speak uTP on that port number), UDP for DHT nodes. Valid until the
+    // next call. What nobody asked for is left out, so that a third party cannot name an innocent address.
+    [[nodiscard]] std::span<const bt_endpoint> named_peers() const noexcept {
+        return {names_.data(), solicited_ ? sink_.size() : 0};
+    }
+    // The same without the check, for a caller who knows from elsewhere that the receiver asked (its request may have
+    // passed in the kernel).
+    [[nodiscard]] std::span<const bt_endpoint> claimed_peers() const noexcept { return {names_.data(), sink_.size()}; }
+
+    [[nodiscard]] std::size_t flows() const noexcept { return flows_.size(); }
+
+private:
+    // What became of a unit of a TCP stream.
+    enum class Step : std::uint8_t { again, keep, settle };
+
+    bool inspect_udp(const Payload& payload, FlowContext& flow, const FlowContext* mirror) noexcept;
+    bool judge_datagram(Bytes datagram, const bt_tuple& tuple, FlowContext& flow, const FlowContext* mirror) noexcept;
+    void inspect_tcp(const Payload& payload, FlowContext& flow, const FlowContext* mirror) noexcept;
+    void place(const Payload& payload, FlowContext& flow) noexcept;
+    Step step(FlowContext& flow, const FlowContext* mirror) noexcept;
+    Step step_opening(FlowContext& flow, const FlowContext* mirror) noexcept;
+    Step step_socks(FlowContext& flow, const FlowContext* mirror) noexcept;
+    Step step_messages(FlowContext& flow) noexcept;
+    Step step_request(FlowContext& flow) noexcept;
+    Step step_response(FlowContext& flow, const FlowContext* mirror) noexcept;
+    Step step_body(FlowContext& flow, const FlowContext* mirror) noexcept;
+
+    FlowTable flows_;
+    std::array<bt_endpoint, 256> names_{};
+    EndpointSink sink_{names_};
+    bool solicited_ = false;
+};
+
+} // namespace btblock::detect

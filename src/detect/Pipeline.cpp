@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT
+#include "detect/Pipeline.h"
+
+#include "detect/Inspector.h"
+#include "detect/Writeback.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string_view>
+#include <unordered_map>
+
+// One packet on its way through inspect.h.
+struct bt_ctx {
+    btblock::detect::PipelineState* state;
+    const std::uint8_t* data;
+    bt_u32 size;
+};
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#define BT_HAVE_CTX
+#include "btblock/wire.h"
+// The functions that inspect.h asks for; defined below, where the tables are known.
+static int bt_load(bt_ctx* c, bt_u32 offset, void* to, bt_u32 length);
+static bt_u32 bt_total(const bt_ctx* c);
+static bt_u64 bt_now(bt_ctx* c);
+static const bt_config* bt_settings(bt_ctx* c);
+static void bt_count(bt_ctx* c, bt_stat which);
+static bt_u32 bt_owner(bt_ctx* c);
+static int bt_can_punt(bt_ctx* c);
+static int bt_is_inside(bt_ctx* c, const bt_addr* a);
+static int bt_is_allowed(bt_ctx* c, const bt_addr* a);
+static bt_ban* bt_ban_find(bt_ctx* c, const bt_addr* key);
+static bt_flow* bt_flow_find(bt_ctx* c, const bt_tuple* key);
+static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value);
+static bt_mark* bt_socket_find(bt_ctx* c, const bt_endpoint* key);
+static int bt_socket_store(bt_ctx* c, const bt_endpoint* key, const bt_mark* value);
+static bt_mark* bt_peer_find(bt_ctx* c, const bt_peer_key* key);
+static int bt_peer_store(bt_ctx* c, const bt_peer_key* key, const bt_mark* value);
+static bt_client* bt_client_find(bt_ctx* c, const bt_addr* key);
+static int bt_client_store(bt_ctx* c, const bt_addr* key, const bt_client* value);
+static struct bt_scratch* bt_scratch_get(bt_ctx* c);
+static void bt_find_udp_facts(struct bt_scratch* s);
+static void bt_find_tcp_facts(struct bt_scratch* s);
+static int bt_flow_rate_ok(bt_ctx* c);
+static void bt_emit(bt_ctx* c, const struct bt_pkt* p, bt_u8 kind, bt_u32 evidence, bt_u8 action, bt_u8 client_is);
+#include "btblock/inspect.h"
+#pragma GCC diagnostic pop
+
+namespace btblock::detect {
+
+namespace {
+
+// Keys are plain bytes without padding (abi.h pins that), so hashing and comparing bytes is exact.
+template <class K> struct ByteHash {
+    std::size_t operator()(const K& key) const noexcept {
+        return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key), sizeof key});
+    }
+};
+template <class K> struct ByteEqual {
+    bool operator()(const K& a, const K& b) const noexcept { return std::memcmp(&a, &b, sizeof a) == 0; }
+};
+template <class K, class V> using Table = std::unordered_map<K, V, ByteHash<K>, ByteEqual<K>>;
+
+template <class K, class V> V* find(Table<K, V>& table, const K& key) {
+    const auto at = table.find(key);
+    return at == table.end() ? nullptr : &at->second;
+}
+
+bool matches(const bt_lpm_key& prefix, const bt_addr& address) {
+    for (unsigned bit = 0; bit < prefix.prefixlen; bit += 8) {
+        const unsigned keep = prefix.prefixlen - bit < 8 ? prefix.prefixlen - bit : 8;
+        if ((prefix.addr.b[bit / 8] ^ address.b[bit / 8]) & (0xff00u >> keep) & 0xffu)
+            return false;
+    }
+    return true;
+}
+
+bt_lpm_key v4(unsigned a, unsigned b, unsigned length) {
+    bt_lpm_key key{96 + length, {}};
+    key.addr.b[10] = key.addr.b[11] = 0xff;
+    key.addr.b[12] = static_cast<bt_u8>(a);
+    key.addr.b[13] = static_cast<bt_u8>(b);
+    return key;
+}
+
+bt_lpm_key v6(unsigned a, unsigned b, unsigned length) {
+    bt_lpm_key key{length, {}};
+    key.addr.b[0] = static_cast<bt_u8>(a);
+    key.addr.b[1] = static_cast<bt_u8>(b);
+    return key;
+}
+
+} // namespace
+
+struct PipelineState final : Tables {
+    explicit PipelineState(PipelineOptions o) : options(std::move(o)), inspector(65536) {
+        guess_inside = options.inside.empty();
+        if (guess_inside)
+            options.inside = {v4(10, 0, 8),     v4(172, 16, 12), v4(192, 168, 16),  v4(100, 64, 10),
+                              v4(169, 254, 16), v6(0xfc, 0, 7),  v6(0xfe, 0x80, 10)};
+        config.lease_until_ns = ~0ULL;
+        config.event_rate = config.new_flow_rate = ~0u;
+    }
+
+    [[nodiscard]] bool listed(const bt_addr& address) const {
+        for (const bt_lpm_key& prefix : options.inside)
+            if (matches(prefix, address))
+                return true;
+        return false;
+    }
+    bool is_inside(const bt_addr& address) override {
+        return listed(address) || (guess_inside && !listed(scratch.pkt.tuple.src) && !listed(scratch.pkt.tuple.dst));
+    }
+    void block(const bt_tuple& tuple, std::uint32_t evidence, std::uint64_t now_ns) override {
+        bt_flow& flow = flows[tuple];
+        flow.verdict = BT_V_BLOCKED;
+        flow.evidence |= evidence;
+        flow.last_seen_ns = now_ns;
+    }
+    void clear(const bt_tuple& tuple, std::uint64_t) override {
+        bt_flow* flow = find(flows, tuple);
+        if (flow && flow->verdict == BT_V_UNKNOWN)
+            flow->verdict = BT_V_CLEAN;
+    }
+    void condemn(const bt_endpoint& socket, std::uint32_t evidence, std::uint64_t now_ns) override {
+        sockets[socket] = {now_ns + BT_SOCKET_TTL_NS, 0, evidence, 0};
+    }
+    void client_seen(const bt_addr& client, std::uint32_t evidence, std::uint64_t now_ns) override {
+        bt_client& known = clients[client];
+        known.active_until_ns = now_ns + BT_CLIENT_TTL_NS;
+        known.evidence |= evidence;
+        ++known.detections;
+    }
+    void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) override {
+        peers[peer] = {now_ns + BT_PEER_TTL_NS, 0, evidence, 0};
+    }
+
+    PipelineOptions options;
+    bool guess_inside = false;
+    bt_config config{};
+    bt_scratch scratch{};
+    Table<bt_tuple, bt_flow> flows;
+    Table<bt_endpoint, bt_mark> sockets;
+    Table<bt_peer_key, bt_mark> peers;
+    Table<bt_addr, bt_client> clients;
+    std::array<std::uint64_t, BT_S_COUNT> counters{};
+    Inspector inspector;
+    std::uint64_t now = 0;
+    std::uint32_t emitted = 0; // evidence of the packet at hand
+};
+
+} // namespace btblock::detect
+
+static int bt_load(bt_ctx* c, bt_u32 offset, void* to, bt_u32 length) {
+    if (offset > c->size || length > c->size - offset)
+        return -1;
+    std::memcpy(to, c->data + offset, length);
+    return 0;
+}
+
+static bt_u32 bt_total(const bt_ctx* c) {
+    return c->size;
+}
+
+static bt_u64 bt_now(bt_ctx* c) {
+    return c->state->now;
+}
+
+static const bt_config* bt_settings(bt_ctx* c) {
+    return &c->state->config;
+}
+
+static void bt_count(bt_ctx* c, bt_stat which) {
+    ++c->state->counters[which];
+}
+
+static bt_u32 bt_owner(bt_ctx*) {
+    return 0; // a capture is one hook that sees both directions
+}
+
+static int bt_can_punt(bt_ctx*) {
+    return 1;
+}
+
+static int bt_is_inside(bt_ctx* c, const bt_addr* a) {
+    return c->state->is_inside(*a);
+}
+
+static int bt_is_allowed(bt_ctx*, const bt_addr*) {
+    return 0;
+}
+
+static bt_ban* bt_ban_find(bt_ctx*, const bt_addr*) {
+    return nullptr; // captures are judged by what is in them
+}
+
+static bt_flow* bt_flow_find(bt_ctx* c, const bt_tuple* key) {
+    return btblock::detect::find(c->state->flows, *key);
+}
+
+static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value) {
+    if (c->state->flows.size() >= c->state->options.flow_capacity && !bt_flow_find(c, key))
+        return -1;
+    c->state->flows[*key] = *value;
+    return 0;
+}
+
+static bt_mark* bt_socket_find(bt_ctx* c, const bt_endpoint* key) {
+    return btblock::detect::find(c->state->sockets, *key);
+}
+
+static int bt_socket_store(bt_ctx* c, const bt_endpoint* key, const bt_mark* value) {
+    c->state->sockets[*key] = *value;
+    return 0;
+}
+
+static bt_mark* bt_peer_find(bt_ctx* c, const bt_peer_key* key) {
+    return btblock::detect::find(c->state->peers, *key);
+}
+
+static int bt_peer_store(bt_ctx* c, const bt_peer_key* key, const bt_mark* value) {
+    c->state->peers[*key] = *value;
+    return 0;
+}
+
+static bt_client* bt_client_find(bt_ctx* c, const bt_addr* key) {
+    return btblock::detect::find(c->state->clients, *key);
+}
+
+static int bt_client_store(bt_ctx* c, const bt_addr* key, const bt_client* value) {
+    c->state->clients[*key] = *value;
+    return 0;
+}
+
+static bt_scratch* bt_scratch_get(bt_ctx* c) {
+    return &c->state->scratch;
+}
+
+static void bt_find_udp_facts(bt_scratch* s) {
+    bt_udp_facts(&s->pkt.tuple, &s->head, &s->facts);
+}
+
+static void bt_find_tcp_facts(bt_scratch* s) {
+    bt_tcp_facts(&s->head, s->flow.matched, &s->facts);
+}
+
+static int bt_flow_rate_ok(bt_ctx*) {
+    return 1;
+}
+
+static void bt_emit(bt_ctx* c, const bt_pkt*, bt_u8, bt_u32 evidence, bt_u8, bt_u8) {
+    c->state->emitted |= evidence;
+}
+
+namespace btblock::detect {
+
+Pipeline::Pipeline(PipelineOptions options) : state_(std::make_unique<PipelineState>(std::move(options))) {}
+
+Pipeline::~Pipeline() = default;
+
+Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, std::uint64_t time_ns) {
+    PipelineState& s = *state_;
+    s.now = std::max(s.now, time_ns);
+    s.emitted = 0;
+    bt_ctx c{&s, ip_packet.data(), static_cast<bt_u32>(std::min<std::size_t>(ip_packet.size(), 1 << 20))};
+    const std::array<std::uint64_t, BT_S_COUNT>& counters = s.counters;
+    const std::uint64_t by_socket = counters[BT_S_DROP_SOCKET];
+    const bt_parsed parsed = bt_parse(&c, 0, &s.scratch.pkt);
+    const bt_action action = bt_inspect(&c, parsed, &s.scratch);
+    const bt_pkt& p = s.scratch.pkt;
+    if (action == BT_ACT_DROP) {
+        if (counters[BT_S_DROP_SOCKET] != by_socket)
+            return {BT_ACT_DROP, BT_EV_BIT(BT_EV_SOCKET_CONDEMNED)};
+        const bt_flow* known = flow(p.tuple);
+        return {BT_ACT_DROP, s.emitted ? s.emitted : known ? known->evidence : 0};
+    }
+    if (action != BT_ACT_PUNT)
+        return {};
+    Payload payload;
+    payload.tuple = p.tuple;
+    payload.bytes = ip_packet.subspan(p.payload_off, p.payload_len);
+    payload.seq = p.seq;
+    payload.has_seq = p.tuple.proto == BT_IPPROTO_TCP;
+    const Finding finding = s.inspector.inspect(payload, s.now);
+    write_back(s, p.tuple, finding, s.inspector.named_peers(), s.now);
+    if (finding.judgement != Judgement::proves)
+        return {};
+    return {BT_ACT_DROP, finding.evidence};
+}
+
+std::uint64_t Pipeline::counter(bt_stat which) const {
+    return state_->counters[which];
+}
+
+const bt_flow* Pipeline::flow(const bt_tuple& tuple) const {
+    return find(state_->flows, tuple);
+}
+
+} // namespace btblock::detect

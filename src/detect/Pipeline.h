@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Pipeline: the whole decision in user space. The packet path of the kernel (include/btblock/inspect.h) on tables in
+// memory, and the deep detectors where the kernel would ask for them.
+#pragma once
+
+#include "btblock/abi.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace btblock::detect {
+
+struct PipelineState;
+
+struct PipelineOptions {
+    std::size_t flow_capacity = 1 << 20; // half-flows; beyond it packets are judged without memory
+    // What is inside. Empty: private, CGNAT and ULA ranges; where neither end is in those, the sender.
+    std::vector<bt_lpm_key> inside;
+};
+
+struct Decision {
+    bt_action action = BT_ACT_PASS; // BT_ACT_DROP: this packet belongs to BitTorrent
+    std::uint32_t evidence = 0;     // mask, for a drop
+};
+
+class Pipeline {
+public:
+    explicit Pipeline(PipelineOptions options = {});
+    ~Pipeline();
+    Pipeline(const Pipeline&) = delete;
+    Pipeline& operator=(const Pipeline&) = delete;
+
+    // ip_packet starts at the IP header; wire_length is what the packet had before a capture cut it. Times that run
+    // backwards are held. Never reads outside the span.
+    Decision packet(std::span<const std::uint8_t> ip_packet, std::size_t wire_length, std::uint64_t time_ns);
+
+    // A counter of the path, as the kernel's bt_stats.
+    [[nodiscard]] std::uint64_t counter(bt_stat which) const;
+    // The half-flow as the path knows it; null when it has none. Valid until the next packet().
+    [[nodiscard]] const bt_flow* flow(const bt_tuple& tuple) const;
+
+private:
+    std::unique_ptr<PipelineState> state_;
+};
+
+} // namespace btblock::detect

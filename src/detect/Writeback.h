@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// What a proving finding of the deep detectors changes in the tables that the packet path reads.
+#pragma once
+
+#include "detect/Finding.h"
+
+#include <cstdint>
+#include <span>
+
+namespace btblock::detect {
+
+// The tables, in memory or in the kernel. Times are CLOCK_MONOTONIC nanoseconds.
+class Tables {
+public:
+    virtual ~Tables() = default;
+    [[nodiscard]] virtual bool is_inside(const bt_addr& address) = 0;
+    // Sets the half-flow's verdict, making the entry when there is none.
+    virtual void block(const bt_tuple& tuple, std::uint32_t evidence, std::uint64_t now_ns) = 0;
+    virtual void clear(const bt_tuple& tuple, std::uint64_t now_ns) = 0; // certainly another protocol
+    virtual void condemn(const bt_endpoint& socket, std::uint32_t evidence, std::uint64_t now_ns) = 0;
+    virtual void client_seen(const bt_addr& client, std::uint32_t evidence, std::uint64_t now_ns) = 0;
+    virtual void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) = 0;
+};
+
+// The finding's flow is blocked in both directions; an inside sender becomes an active client, its UDP socket is
+// condemned; peers named to an inside receiver are learned for that receiver. Mirrors bt_convict() of inspect.h.
+void write_back(Tables& tables, const bt_tuple& tuple, const Finding& finding, std::span<const bt_endpoint> named_peers,
+                std::uint64_t now_ns);
+
+} // namespace btblock::detect

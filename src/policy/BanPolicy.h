@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// BanPolicy: which address a finding bans, if any. No I/O.
+#pragma once
+
+#include "btblock/abi.h"
+#include "core/Config.h"
+#include "net/Address.h"
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace btblock::policy {
+
+struct BanDecision {
+    net::Address address; // of an IPv6 /64: its first address
+    bool subnet64 = false;
+    std::optional<std::uint16_t> port; // scope = endpoint
+};
+
+class BanPolicy {
+public:
+    // never: addresses that must not be banned whatever happens (own, gateways, resolvers, allowlisted).
+    BanPolicy(const Config& config, std::vector<net::Prefix> inside, std::vector<net::Prefix> never);
+
+    // What the finding bans now. Only evidence that the peer's own packets or an established connection back counts: a
+    // single datagram can be forged, and what HTTP shows (shared hosting, CDNs) never bans an address.
+    // Not in monitor mode: the caller does not ask.
+    std::optional<BanDecision> decide(const bt_event& event, bool host_evidence, std::uint64_t now_ns);
+
+    // The ban table's form of an address: itself, or its /64 when that holds nothing that must not be banned.
+    [[nodiscard]] BanDecision target_of(const net::Address& address) const;
+    [[nodiscard]] bool is_protected(const net::Address& address) const;
+    [[nodiscard]] bool is_inside(const net::Address& address) const;
+
+    void set_never(std::vector<net::Prefix> never) { never_ = std::move(never); }
+    void set_inside(std::vector<net::Prefix> inside) { inside_ = std::move(inside); }
+
+    static constexpr std::uint64_t window_ns = 600 * BT_NSEC_PER_SEC; // ban.after counts within this
+    // Evidence that shows the remote end itself speaking BitTorrent.
+    static constexpr std::uint32_t ban_evidence =
+        BT_EV_BIT(BT_EV_TCP_HANDSHAKE) | BT_EV_BIT(BT_EV_TCP_MESSAGE) | BT_EV_BIT(BT_EV_TCP_EXTENSION) |
+        BT_EV_BIT(BT_EV_TCP_FAST) | BT_EV_BIT(BT_EV_UTP_PAIR) | BT_EV_BIT(BT_EV_UTP_DATA);
+
+private:
+    struct Ledger {
+        std::deque<std::uint64_t> times;
+    };
+
+    Config::Ban ban_;
+    std::vector<std::uint16_t> whitelist_ports_;
+    std::vector<net::Prefix> inside_;
+    std::vector<net::Prefix> never_;
+    std::unordered_map<std::string, Ledger> ledgers_; // by address text; cleared when it grows past its bound
+};
+
+} // namespace btblock::policy

@@ -1,0 +1,659 @@
+// SPDX-License-Identifier: MIT
+#include "app/Daemon.h"
+
+#include "app/InstanceLock.h"
+#include "core/Clock.h"
+#include "core/Evidence.h"
+#include "event/FileSink.h"
+#include "event/JournalSink.h"
+#include "event/LogSink.h"
+#include "firewall/MarkCheck.h"
+#include "net/Inside.h"
+#include "net/Packet.h"
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <net/if.h>
+#include <set>
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <systemd/sd-daemon.h>
+
+namespace btblock::app {
+
+namespace {
+
+constexpr std::size_t max_waiting_findings = 65536;
+
+firewall::Backend backend_of(FirewallChoice choice) {
+    switch (choice) {
+    case FirewallChoice::nftables: return firewall::Backend::nftables;
+    case FirewallChoice::iptables: return firewall::Backend::iptables;
+    case FirewallChoice::none: return firewall::Backend::none;
+    default: return firewall::Backend::automatic;
+    }
+}
+
+std::string interface_name(unsigned ifindex) {
+    char name[IF_NAMESIZE] = "";
+    return if_indextoname(ifindex, name) ? name : "";
+}
+
+// The entries of a longest-prefix map are made equal to `wanted`: nothing is missing meanwhile.
+template <class V>
+Result<void> replace_prefixes(const bpf::Map<bt_lpm_key, V>& map, const std::vector<std::pair<net::Prefix, V>>& wanted,
+                              const std::function<bool(const V&)>& is_ours) {
+    for (const auto& [prefix, value] : wanted)
+        if (auto done = map.update(prefix.lpm(), value); !done)
+            return done;
+    std::vector<bt_lpm_key> stale;
+    auto walked = map.for_each([&](const bt_lpm_key& key, const V& value) {
+        const net::Prefix prefix = net::Prefix::from_lpm(key);
+        const auto same = [&](const auto& w) { return w.first == prefix; };
+        if (is_ours(value) && std::none_of(wanted.begin(), wanted.end(), same))
+            stale.push_back(key);
+    });
+    if (!walked)
+        return walked.error();
+    for (const bt_lpm_key& key : stale)
+        if (auto gone = map.erase(key); !gone)
+            return gone.error();
+    return {};
+}
+
+bt_allow allow_entry(std::uint64_t expires_ns, const std::string& comment) {
+    bt_allow entry{};
+    entry.expires_ns = expires_ns;
+    comment.copy(entry.comment, sizeof entry.comment - 1);
+    return entry;
+}
+
+// Entries that came from the configuration are marked by this first character of the comment's last byte.
+constexpr std::size_t origin_byte = BT_COMMENT_LEN - 1;
+constexpr char from_config = 'c';
+
+} // namespace
+
+Daemon::Daemon(const Config& config, const ConfigSources& sources, const std::string& instance)
+    : config_(config), sources_(sources), pins_{instance} {}
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config, const ConfigSources& sources,
+                                              const std::string& instance) {
+    std::unique_ptr<Daemon> daemon(new Daemon(config, sources, instance));
+    if (auto done = daemon->set_up(); !done)
+        return done.error(); // the destructor undoes what was done
+    return daemon;
+}
+
+Daemon::~Daemon() {
+    tear_down();
+}
+
+// ---------------------------------------------------------------- start
+
+Result<void> Daemon::set_up() {
+    std::signal(SIGPIPE, SIG_IGN);
+    if (auto valid = firewall::check_instance(pins_.instance); !valid)
+        return valid;
+    auto features = bpf::probe_features();
+    if (!features)
+        return features.error();
+    features_ = *features;
+    if (auto found = find_interfaces(); !found)
+        return found;
+    auto lock = lock_instance(pins_.instance, pins_.run_dir());
+    if (!lock)
+        return lock.error();
+    lock_ = std::move(*lock);
+    if (auto free = firewall::check_mark_free(config_.mark()); !free)
+        return free;
+
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP})
+        sigaddset(&set, signal);
+    sigprocmask(SIG_BLOCK, &set, nullptr); // before any thread is started
+    signals_ = Fd(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+    timer_ = Fd(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+    wake_ = Fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
+    const itimerspec every_second{{1, 0}, {1, 0}};
+    timerfd_settime(timer_.get(), 0, &every_second, nullptr);
+
+    std::vector<std::unique_ptr<event::Sink>> sinks;
+    sinks.push_back(std::make_unique<event::LogSink>());
+    if (!config_.events.file.empty()) {
+        auto sink = event::FileSink::open(config_.events.file, config_.events.format == EventFormat::ecs
+                                                                   ? event::FileFormat::ecs
+                                                                   : event::FileFormat::json);
+        if (!sink)
+            return sink.error();
+        sinks.push_back(std::move(*sink));
+    }
+    if (config_.events.journal) {
+        auto sink = event::JournalSink::open();
+        if (!sink)
+            return sink.error();
+        sinks.push_back(std::move(*sink));
+    }
+    bus_ = std::make_unique<event::EventBus>(std::move(sinks));
+
+    auto links = net::LinkWatcher::open();
+    if (!links)
+        return links.error();
+    links_.emplace(std::move(*links));
+    if (auto done = load_programs(); !done)
+        return done;
+    if (auto done = fill_maps(); !done)
+        return done;
+    if (auto done = open_queues(); !done)
+        return done;
+    auto server = control::Server::open(pins_.run_dir() + "/control.sock", [this](const nlohmann::json& r) { return answer(r); });
+    if (!server)
+        return server.error();
+    server_.emplace(std::move(*server));
+    auto ring = bpf::EventStream::open(maps_.events_fd.get(), [this](const bt_event& e) { handle_finding(e, true); });
+    if (!ring)
+        return ring.error();
+    ring_ = std::move(*ring);
+    renew_lease();
+    for (const std::string& name : config_.interfaces)
+        if (if_nametoindex(name.c_str()))
+            if (auto done = attach_interface(name); !done)
+                return done;
+    for (const int fd : {signals_.get(), timer_.get(), wake_.get(), links_->fd(), server_->fd(), ring_->fd()})
+        if (!watch(fd))
+            return errno_error("epoll");
+    return {};
+}
+
+Result<void> Daemon::find_interfaces() {
+    std::optional<Error> unknown;
+    std::size_t present = 0;
+    for (const std::string& name : config_.interfaces) {
+        auto found = net::find_interface(name);
+        if (found)
+            ++present;
+        else if (!unknown)
+            unknown = found.error();
+    }
+    if (config_.interfaces.empty())
+        return error("no interface to guard: give one with -i, or set interfaces in the configuration", ExitCode::usage);
+    if (present == 0)
+        return *unknown;
+    if (unknown)
+        spdlog::warn("{}; it will be guarded when it appears", unknown->message);
+    return {};
+}
+
+Result<void> Daemon::load_programs() {
+    if (auto mounted = bpf::ensure_bpffs(); !mounted)
+        return mounted;
+    pins_were_there_ = bpf::maps_pinned(pins_);
+    if (auto made = bpf::make_pin_dirs(pins_); !made)
+        return made;
+    const bpf::Capacity capacity{config_.capacity.bans, config_.capacity.flows, config_.capacity.sockets};
+    auto object = bpf::Object::load_pinned(features_, capacity, pins_);
+    if (!object)
+        return object.error();
+    object_.emplace(std::move(*object));
+    auto maps = object_->maps();
+    if (!maps)
+        return maps.error();
+    maps_ = std::move(*maps);
+    tables_.emplace(maps_);
+    bans_.emplace(maps_.bans);
+    return {};
+}
+
+Result<void> Daemon::fill_maps() {
+    auto previous = maps_.read_config();
+    if (!previous)
+        return previous.error();
+    bt_config settings{};
+    settings.lease_until_ns = previous->lease_until_ns;
+    settings.mark = config_.mark();
+    settings.event_rate = 1000;
+    settings.new_flow_rate = 100000;
+    if (config_.monitor_only)
+        settings.flags |= BT_C_MONITOR;
+    if (config_.strict_whitelist)
+        settings.flags |= BT_C_STRICT_PORTS;
+    if (config_.block_socks)
+        settings.flags |= BT_C_BLOCK_SOCKS;
+    for (const std::uint16_t port : config_.whitelist_ports)
+        if (settings.port_count < BT_WHITELIST_PORTS)
+            settings.ports[settings.port_count++] = port;
+    if (config_.whitelist_ports.size() > BT_WHITELIST_PORTS)
+        spdlog::warn("whitelist_ports: only the first {} of {} ports are used", static_cast<int>(BT_WHITELIST_PORTS),
+                     config_.whitelist_ports.size());
+    if (auto written = maps_.write_config(settings); !written)
+        return written;
+
+    std::vector<std::pair<net::Prefix, bt_allow>> allow;
+    for (const Config::Allow& entry : config_.allow) {
+        auto prefix = net::Prefix::parse(entry.prefix);
+        if (!prefix)
+            return prefix.error();
+        bt_allow value = allow_entry(~0ULL, entry.comment.substr(0, origin_byte - 1));
+        value.comment[origin_byte] = from_config;
+        allow.emplace_back(*prefix, value);
+    }
+    const auto ours = [](const bt_allow& value) { return value.comment[origin_byte] == from_config; };
+    if (auto done = replace_prefixes<bt_allow>(maps_.allow, allow, ours); !done)
+        return done;
+    return refresh_network();
+}
+
+Result<void> Daemon::refresh_network() {
+    std::vector<net::Prefix> inside;
+    auto never = net::never_ban_addresses();
+    if (!never)
+        return never.error();
+    if (config_.inside.empty()) {
+        auto found = net::default_inside();
+        if (!found)
+            return found.error();
+        inside = std::move(*found);
+    } else {
+        for (const std::string& text : config_.inside) {
+            auto prefix = net::Prefix::parse(text);
+            if (!prefix)
+                return prefix.error();
+            inside.push_back(*prefix);
+        }
+    }
+    for (const Config::Allow& entry : config_.allow)
+        if (auto prefix = net::Prefix::parse(entry.prefix))
+            never->push_back(*prefix);
+    std::vector<std::pair<net::Prefix, bt_u32>> entries;
+    for (const net::Prefix& prefix : inside)
+        entries.emplace_back(prefix, 1u);
+    if (auto done = replace_prefixes<bt_u32>(maps_.inside, entries, [](const bt_u32&) { return true; }); !done)
+        return done;
+    if (policy_) {
+        policy_->set_inside(std::move(inside));
+        policy_->set_never(std::move(*never));
+    } else {
+        policy_.emplace(config_, std::move(inside), std::move(*never));
+    }
+    return {};
+}
+
+Result<void> Daemon::open_queues() {
+    if (config_.firewall == FirewallChoice::none && config_.queue.count == 0)
+        return {};
+    for (std::uint16_t i = 0; i < config_.queue.count; ++i) {
+        auto queue = queue::NfQueue::open({.number = static_cast<std::uint16_t>(config_.queue.first + i),
+                                           .fail_open = config_.queue.fail_open});
+        if (!queue)
+            return queue.error();
+        inspectors_.push_back(std::make_unique<detect::Inspector>());
+        const std::size_t index = inspectors_.size() - 1;
+        auto worker = queue::Worker::start(std::move(*queue), config_.mark(),
+                                           [this, index](const queue::QueuedPacket& p) { return inspect(index, p); });
+        if (!worker)
+            return worker.error();
+        workers_.push_back(std::move(*worker));
+    }
+    auto rules = firewall::make_rule_set(backend_of(config_.firewall), {.instance = pins_.instance,
+                                                                        .mark = config_.mark(),
+                                                                        .queue_first = config_.queue.first,
+                                                                        .queue_count = config_.queue.count,
+                                                                        .bypass = config_.queue.fail_open});
+    if (!rules)
+        return rules.error();
+    rules_ = std::move(*rules);
+    if (auto installed = rules_->install(); !installed)
+        return installed;
+    for (const std::string& note : rules_->notes())
+        spdlog::info("firewall: {}", note);
+    return {};
+}
+
+Result<void> Daemon::attach_interface(const std::string& name) {
+    auto interface = net::find_interface(name);
+    if (!interface)
+        return interface.error();
+    auto attached = bpf::attach(*object_, *interface, config_.xdp, features_, pins_);
+    if (!attached)
+        return attached.error();
+    spdlog::info("{}: guarded at TC ({}), XDP {}{}", name, attached->tc, attached->xdp,
+                 attached->note.empty() ? "" : "; " + attached->note);
+    attached_[name] = std::move(*attached);
+    return {};
+}
+
+bool Daemon::watch(int fd) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = fd;
+    return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+// ---------------------------------------------------------------- stop
+
+void Daemon::tear_down() {
+    if (!lock_)
+        return; // nothing was made: another instance may be at work here
+    // The rule goes first, so that no packet waits for a queue that nobody reads.
+    if (rules_)
+        if (auto removed = rules_->remove(); !removed)
+            spdlog::warn("{}", removed.error().message);
+    workers_.clear();
+    if (server_)
+        server_.reset();
+    if (maps_.config.fd() >= 0) {
+        if (auto settings = maps_.read_config()) {
+            settings->lease_until_ns = 0;
+            if (auto written = maps_.write_config(*settings); !written)
+                spdlog::warn("{}", written.error().message);
+        }
+    }
+    if (!keep_on_exit_) {
+        std::set<std::string> names;
+        for (const auto& [name, state] : attached_)
+            names.insert(name);
+        for (const bpf::PinnedLink& link : bpf::pinned_links(pins_))
+            names.insert(link.interface);
+        for (const std::string& name : names)
+            if (auto detached = bpf::detach(name, pins_); !detached)
+                spdlog::warn("{}", detached.error().message);
+        if (auto removed = bpf::remove_pins(pins_); !removed)
+            spdlog::warn("{}", removed.error().message);
+    }
+    ring_.reset();
+    bus_.reset();
+    std::error_code ignored;
+    std::filesystem::remove_all(pins_.run_dir(), ignored);
+    std::filesystem::remove("/run/btblock", ignored); // stays while another instance lives there
+    lock_.reset();
+}
+
+// ---------------------------------------------------------------- the loop
+
+int Daemon::run() {
+    std::string where;
+    for (const auto& [name, state] : attached_)
+        where += (where.empty() ? "" : ", ") + name + " (" + state.tc + (state.xdp == "off" ? "" : ", xdp " + state.xdp) + ")";
+    std::cout << fmt::format("btblock {} ready: {} on {}, queues {}-{} through {}", BTBLOCK_VERSION,
+                             config_.monitor_only ? "monitoring (nothing is dropped)" : "enforcing", where,
+                             config_.queue.first, config_.queue.first + config_.queue.count - 1, rules_ ? rules_->name() : "none")
+              << std::endl;
+    sd_notify(0, "READY=1");
+    while (!stopping_) {
+        epoll_event events[16];
+        const int count = epoll_wait(epoll_.get(), events, std::size(events), -1);
+        if (count < 0 && errno != EINTR) {
+            spdlog::error("epoll: {}", std::strerror(errno));
+            return static_cast<int>(ExitCode::failure);
+        }
+        for (int i = 0; i < count; ++i) {
+            const int fd = events[i].data.fd;
+            std::uint64_t ticks = 0;
+            if (fd == signals_.get()) {
+                handle_signal();
+            } else if (fd == timer_.get()) {
+                if (read(fd, &ticks, sizeof ticks) > 0) {
+                    renew_lease();
+                    collect_counters();
+                    sweep_bans();
+                }
+            } else if (fd == wake_.get()) {
+                if (read(fd, &ticks, sizeof ticks) > 0)
+                    handle_deep_findings();
+            } else if (fd == links_->fd()) {
+                handle_links();
+            } else if (fd == server_->fd()) {
+                server_->process();
+            } else if (fd == ring_->fd()) {
+                ring_->drain();
+            }
+        }
+    }
+    sd_notify(0, "STOPPING=1");
+    keep_on_exit_ = config_.persist;
+    if (keep_on_exit_)
+        spdlog::info("stopped; bans and kernel detection stay in force (persist = true; `btblock detach` ends them)");
+    return static_cast<int>(ExitCode::ok);
+}
+
+// The lease says that somebody takes care of punted packets: no worker may be stuck.
+void Daemon::renew_lease() {
+    const std::uint64_t now = monotonic_ns();
+    const auto alive = [now](const auto& worker) { return worker->healthy(now); };
+    const bool healthy = !workers_.empty() && std::all_of(workers_.begin(), workers_.end(), alive);
+    if (!healthy && !stalled_)
+        health("a queue worker does not answer: packets are no longer handed to user space");
+    if (healthy && stalled_)
+        health("all queue workers answer again");
+    stalled_ = !healthy;
+    if (healthy) {
+        if (auto settings = maps_.read_config()) {
+            settings->lease_until_ns = now + BT_LEASE_NS;
+            if (auto written = maps_.write_config(*settings); !written)
+                spdlog::warn("{}", written.error().message);
+        }
+    }
+    sd_notify(0, "WATCHDOG=1");
+}
+
+void Daemon::collect_counters() {
+    std::uint64_t dropped = 0;
+    std::uint64_t passed = 0;
+    for (const auto& worker : workers_) {
+        const queue::WorkerCounters c = worker->counters();
+        dropped += c.dropped;
+        passed += c.accepted;
+    }
+    const auto add = [this](bt_stat which, std::uint64_t total, std::uint64_t& known) {
+        if (total > known && maps_.add_stat(which, total - known))
+            known = total;
+    };
+    add(BT_S_QUEUE_DROPPED, dropped, queue_dropped_);
+    add(BT_S_QUEUE_PASSED, passed, queue_passed_);
+}
+
+void Daemon::sweep_bans() {
+    const std::uint64_t now = monotonic_ns();
+    if (now - last_sweep_ns_ < config_.cleanup_interval * BT_NSEC_PER_SEC)
+        return;
+    last_sweep_ns_ = now;
+    auto gone = bans_->sweep(now);
+    if (!gone) {
+        spdlog::warn("{}", gone.error().message);
+        return;
+    }
+    for (const ListedBan& ban : *gone) {
+        event::Event e;
+        e.type = event::EventType::unban;
+        e.time_ns = wall_ns();
+        e.evidence = ban.value.evidence;
+        e.action = "unban";
+        e.peer = ban.target.address;
+        e.target = ban.text();
+        e.message = "expired";
+        publish(std::move(e));
+    }
+}
+
+void Daemon::handle_signal() {
+    signalfd_siginfo info{};
+    while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGHUP)
+            reload();
+        else
+            stopping_ = true;
+    }
+}
+
+void Daemon::reload() {
+    bus_->reopen();
+    auto loaded = load_config(sources_);
+    if (!loaded) {
+        spdlog::error("the configuration is left as it was:\n{}", loaded.error().message);
+        return;
+    }
+    // What needs new sockets, maps or rules waits for a restart; the rest takes effect at once.
+    Config next = loaded->config;
+    next.queue = config_.queue;
+    next.mark_bit = config_.mark_bit;
+    next.firewall = config_.firewall;
+    next.capacity = config_.capacity;
+    next.events = config_.events;
+    const std::vector<std::string> before = config_.interfaces;
+    config_ = std::move(next);
+    set_log_level(config_.log_level);
+    policy_.reset();
+    if (auto done = fill_maps(); !done)
+        spdlog::error("{}", done.error().message);
+    for (const std::string& name : before)
+        if (std::find(config_.interfaces.begin(), config_.interfaces.end(), name) == config_.interfaces.end()) {
+            attached_.erase(name);
+            if (auto detached = bpf::detach(name, pins_); !detached)
+                spdlog::warn("{}", detached.error().message);
+        }
+    for (const std::string& name : config_.interfaces)
+        if (if_nametoindex(name.c_str()))
+            if (auto done = attach_interface(name); !done)
+                spdlog::error("{}", done.error().message);
+    health("configuration reloaded");
+}
+
+void Daemon::handle_links() {
+    bool addresses = false;
+    for (const net::LinkEvent& e : links_->read()) {
+        const bool ours = std::find(config_.interfaces.begin(), config_.interfaces.end(), e.name) != config_.interfaces.end();
+        switch (e.kind) {
+        case net::LinkEvent::Kind::appeared:
+            addresses = true;
+            if (ours) {
+                if (auto done = attach_interface(e.name); done)
+                    health(e.name + " appeared and is guarded");
+                else
+                    spdlog::error("{}", done.error().message);
+            }
+            break;
+        case net::LinkEvent::Kind::gone:
+            addresses = true;
+            if (ours && attached_.erase(e.name)) {
+                if (auto detached = bpf::detach(e.name, pins_); !detached)
+                    spdlog::warn("{}", detached.error().message);
+                health(e.name + " is gone; it will be guarded again when it comes back");
+            }
+            break;
+        case net::LinkEvent::Kind::addresses_changed: addresses = true; break;
+        case net::LinkEvent::Kind::resync:
+            addresses = true;
+            for (const std::string& name : config_.interfaces)
+                if (if_nametoindex(name.c_str()))
+                    if (auto done = attach_interface(name); !done)
+                        spdlog::error("{}", done.error().message);
+            break;
+        }
+    }
+    if (addresses)
+        if (auto done = refresh_network(); !done)
+            spdlog::warn("{}", done.error().message);
+}
+
+// ---------------------------------------------------------------- findings
+
+// Runs in the thread of a queue.
+queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket& packet) {
+    const auto parsed = net::parse_packet(packet.ip, packet.ip.size());
+    if (!parsed || parsed->later_fragment)
+        return queue::QueueVerdict::accept;
+    detect::Payload payload;
+    payload.tuple = parsed->tuple;
+    payload.bytes = parsed->payload;
+    payload.seq = parsed->seq;
+    payload.has_seq = parsed->tuple.proto == 6;
+    const std::uint64_t now = monotonic_ns();
+    detect::Inspector& inspector = *inspectors_[queue];
+    const detect::Finding finding = inspector.inspect(payload, now);
+    detect::write_back(*tables_, payload.tuple, finding, inspector.named_peers(), now);
+    if (finding.judgement != detect::Judgement::proves)
+        return queue::QueueVerdict::accept;
+
+    DeepFinding found{};
+    found.host_evidence = finding.host_evidence;
+    found.event.time_ns = now;
+    found.event.ifindex = packet.in_ifindex;
+    found.event.evidence = finding.evidence;
+    found.event.tuple = payload.tuple;
+    found.event.payload_len = static_cast<bt_u16>(std::min<std::size_t>(payload.bytes.size(), 0xffff));
+    found.event.kind = BT_K_DETECTION;
+    found.event.hook = BT_HOOK_QUEUE;
+    found.event.monitor = config_.monitor_only;
+    found.event.action = config_.monitor_only ? BT_ACT_PASS : BT_ACT_DROP;
+    found.event.client_is = tables_->is_inside(payload.tuple.src) ? 1 : tables_->is_inside(payload.tuple.dst) ? 2 : 0;
+    {
+        const std::lock_guard lock(findings_mutex_);
+        if (findings_.size() < max_waiting_findings)
+            findings_.push_back(found);
+    }
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one); // full: it will wake anyway
+    return config_.monitor_only ? queue::QueueVerdict::accept : queue::QueueVerdict::drop;
+}
+
+void Daemon::handle_deep_findings() {
+    std::vector<DeepFinding> found;
+    {
+        const std::lock_guard lock(findings_mutex_);
+        found.swap(findings_);
+    }
+    for (const DeepFinding& f : found) {
+        for (bt_u32 code = 0; code < BT_EV_COUNT; ++code)
+            if (f.event.evidence & BT_EV_BIT(code))
+                if (auto counted = maps_.add_stat(static_cast<bt_stat>(static_cast<bt_u32>(BT_S_DETECTIONS) + code), 1); !counted)
+                    spdlog::warn("{}", counted.error().message);
+        handle_finding(f.event, f.host_evidence);
+    }
+}
+
+void Daemon::handle_finding(const bt_event& event, bool host_evidence) {
+    publish(event::from_kernel(event, event::WallClock::now(), interface_name));
+    if (config_.monitor_only)
+        return;
+    const std::uint64_t now = monotonic_ns();
+    const auto decision = policy_->decide(event, host_evidence, now);
+    if (!decision)
+        return;
+    auto ban = bans_->add(*decision, config_.ban.duration, event.evidence, "", false, now);
+    if (!ban) {
+        health("ban failed: " + ban.error().message);
+        return;
+    }
+    event::Event e = event::from_kernel(event, event::WallClock::now(), interface_name);
+    e.type = event::EventType::ban;
+    e.action = "ban";
+    e.ban_expires = event::WallClock::now().at(ban->value.expires_ns);
+    e.target = ban->text();
+    publish(std::move(e));
+}
+
+void Daemon::publish(event::Event event) {
+    event.mode = config_.monitor_only ? "monitor" : "enforce";
+    if (server_ && server_->subscribers() > 0)
+        server_->broadcast(event::to_json_line(event));
+    bus_->publish(std::move(event));
+}
+
+void Daemon::health(const std::string& message) {
+    event::Event e;
+    e.type = event::EventType::health;
+    e.time_ns = wall_ns();
+    e.message = message;
+    publish(std::move(e));
+}
+
+} // namespace btblock::app

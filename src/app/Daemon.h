@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// Daemon: owns everything of a running instance and its event loop.
+#pragma once
+
+#include "app/BanTable.h"
+#include "app/KernelTables.h"
+#include "bpf/Attachment.h"
+#include "bpf/EventStream.h"
+#include "bpf/Object.h"
+#include "control/Server.h"
+#include "core/Config.h"
+#include "detect/Inspector.h"
+#include "event/EventBus.h"
+#include "firewall/RuleSet.h"
+#include "net/LinkWatcher.h"
+#include "policy/BanPolicy.h"
+#include "queue/Worker.h"
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace btblock::app {
+
+class Daemon {
+public:
+    // Everything up to enforcing. On an error nothing of this call is left; what an earlier run left pinned stays.
+    static Result<std::unique_ptr<Daemon>> start(const Config& config, const ConfigSources& sources, const std::string& instance);
+    Daemon(const Daemon&) = delete;
+    Daemon& operator=(const Daemon&) = delete;
+    ~Daemon();
+
+    // Until SIGTERM or SIGINT. Returns the exit code.
+    int run();
+
+private:
+    // A proving finding of a queue worker, on its way to the main thread.
+    struct DeepFinding {
+        bt_event event;
+        bool host_evidence;
+    };
+
+    Daemon(const Config& config, const ConfigSources& sources, const std::string& instance);
+    Result<void> set_up();
+    Result<void> find_interfaces();
+    Result<void> load_programs();
+    Result<void> fill_maps();
+    Result<void> refresh_network(); // inside, never-ban: at start and when addresses change
+    Result<void> open_queues();
+    Result<void> attach_interface(const std::string& name);
+    void tear_down();
+
+    void renew_lease();
+    void collect_counters();
+    void sweep_bans();
+    void handle_signal();
+    void handle_links();
+    void handle_deep_findings();
+    void handle_finding(const bt_event& event, bool host_evidence);
+    void reload();
+    void publish(event::Event event);
+    void health(const std::string& message);
+    bool watch(int fd);
+    queue::QueueVerdict inspect(std::size_t queue, const queue::QueuedPacket& packet);
+
+    nlohmann::json answer(const nlohmann::json& request);
+    nlohmann::json status();
+
+    Config config_;
+    ConfigSources sources_;
+    bpf::Pins pins_;
+    bpf::Features features_;
+    Fd lock_;
+    bool pins_were_there_ = false;
+    bool keep_on_exit_ = false;
+
+    std::optional<bpf::Object> object_;
+    bpf::Maps maps_;
+    std::optional<KernelTables> tables_;
+    std::optional<BanTable> bans_;
+    std::optional<policy::BanPolicy> policy_;
+    std::map<std::string, bpf::Attached> attached_;
+    std::unique_ptr<firewall::RuleSet> rules_;
+    std::vector<std::unique_ptr<detect::Inspector>> inspectors_;
+    std::vector<std::unique_ptr<queue::Worker>> workers_;
+    std::unique_ptr<bpf::EventStream> ring_;
+    std::optional<net::LinkWatcher> links_;
+    std::optional<control::Server> server_;
+    std::unique_ptr<event::EventBus> bus_;
+    std::uint64_t streamed_ = 0; // events already sent to subscribers
+
+    Fd epoll_, signals_, timer_, wake_;
+    std::mutex findings_mutex_;
+    std::vector<DeepFinding> findings_; // under findings_mutex_
+    std::uint64_t queue_dropped_ = 0, queue_passed_ = 0; // already in the counters
+    std::uint64_t last_sweep_ns_ = 0;
+    bool stopping_ = false;
+    bool stalled_ = false;
+};
+
+} // namespace btblock::app

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// The deep detectors' findings written to the kernel's maps.
+#pragma once
+
+#include "bpf/Maps.h"
+#include "detect/Writeback.h"
+
+namespace btblock::app {
+
+// Thread-safe: every call is one or two map operations. A failing one is logged and the packet's own verdict stands.
+class KernelTables final : public detect::Tables {
+public:
+    // maps: not owned.
+    explicit KernelTables(const bpf::Maps& maps) : maps_(maps) {}
+
+    bool is_inside(const bt_addr& address) override;
+    void block(const bt_tuple& tuple, std::uint32_t evidence, std::uint64_t now_ns) override;
+    void clear(const bt_tuple& tuple, std::uint64_t now_ns) override;
+    void condemn(const bt_endpoint& socket, std::uint32_t evidence, std::uint64_t now_ns) override;
+    void client_seen(const bt_addr& client, std::uint32_t evidence, std::uint64_t now_ns) override;
+    void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) override;
+
+private:
+    const bpf::Maps& maps_;
+};
+
+} // namespace btblock::app

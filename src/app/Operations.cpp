@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: MIT
+#include "app/Operations.h"
+
+#include "core/Evidence.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <spdlog/fmt/fmt.h>
+
+namespace btblock::app {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::uint64_t never = ~std::uint64_t{0};
+constexpr std::uint64_t longest_seconds = 100ull * 366 * 86400;
+
+Json error_object(const Error& failure) {
+    return {{"ok", false}, {"error", failure.message}, {"exit_code", static_cast<int>(failure.exit_code)}};
+}
+
+std::string comment_of(const char (&comment)[BT_COMMENT_LEN]) {
+    return {comment, strnlen(comment, sizeof comment)};
+}
+
+net::Prefix prefix_of(const policy::BanDecision& target) {
+    return {target.address, target.subnet64 ? 64u : 128u};
+}
+
+std::string text_of(const policy::BanDecision& target) {
+    return ListedBan{target, {}}.text();
+}
+
+bool overlap(const net::Prefix& a, const net::Prefix& b) {
+    return a.contains(b.address()) || b.contains(a.address());
+}
+
+// Refused for safety: addresses whose ban would cut off the gateway itself, or that the operator allowed.
+Result<void> check_harmless(const OperationContext& context, const policy::BanDecision& target) {
+    const net::Prefix banned = prefix_of(target);
+    for (const net::Prefix& own : context.never_ban)
+        if (overlap(banned, own))
+            return error(fmt::format("{} is not banned: it would hit {}, which is this machine's own, a gateway, a "
+                                     "resolver or a special address (--force bans it all the same)",
+                                     text_of(target), own.to_string()),
+                         ExitCode::refused);
+    // The kernel lets allowed addresses through whatever is banned, so such a ban would be without effect.
+    std::string allowed;
+    auto walked = context.maps.allow.for_each([&](const bt_lpm_key& key, const bt_allow&) {
+        const net::Prefix prefix = net::Prefix::from_lpm(key);
+        if (allowed.empty() && prefix.contains(banned.address()))
+            allowed = prefix.to_string();
+    });
+    if (!walked)
+        return walked.error();
+    if (!allowed.empty())
+        return error(fmt::format("{} is not banned: {} is allowed (`btblock allow del {}` first)", text_of(target),
+                                 allowed, allowed),
+                     ExitCode::refused);
+    return {};
+}
+
+// The text of a member; an error when it is missing or something else.
+Result<std::string> text_member(const Json& object, const char* name) {
+    const auto found = object.find(name);
+    if (found == object.end() || !found->is_string())
+        return error(fmt::format("\"{}\" must be text", name), ExitCode::usage);
+    return found->get<std::string>();
+}
+
+Result<std::string> comment_member(const Json& object) {
+    if (!object.contains("comment") || object["comment"].is_null())
+        return std::string();
+    auto comment = text_member(object, "comment");
+    if (comment)
+        if (auto checked = check_comment(*comment); !checked)
+            return checked.error();
+    return comment;
+}
+
+Result<bool> flag_member(const Json& object, const char* name, bool otherwise) {
+    const auto found = object.find(name);
+    if (found == object.end())
+        return otherwise;
+    if (!found->is_boolean())
+        return error(fmt::format("\"{}\" must be true or false", name), ExitCode::usage);
+    return found->get<bool>();
+}
+
+// None: for ever.
+Result<std::optional<std::uint64_t>> seconds_member(const Json& request, std::optional<std::uint64_t> otherwise) {
+    const auto found = request.find("seconds");
+    if (found == request.end())
+        return otherwise;
+    if (found->is_null())
+        return std::optional<std::uint64_t>();
+    if (!found->is_number_unsigned() || *found < 1 || *found > longest_seconds)
+        return error("\"seconds\" must be a number of at least 1, or null", ExitCode::usage);
+    return std::optional(found->get<std::uint64_t>());
+}
+
+Result<std::vector<std::uint16_t>> ports_member(const Json& object) {
+    std::vector<std::uint16_t> ports;
+    const auto found = object.find("ports");
+    if (found == object.end() || found->is_null())
+        return ports;
+    if (!found->is_array() || found->size() > BT_BAN_PORTS)
+        return error(fmt::format("\"ports\" must be a list of at most {} ports", static_cast<int>(BT_BAN_PORTS)),
+                     ExitCode::usage);
+    for (const Json& port : *found) {
+        if (!port.is_number_unsigned() || port < 1 || port > 65535)
+            return error("a port must be a number from 1 to 65535", ExitCode::usage);
+        ports.push_back(port.get<std::uint16_t>());
+    }
+    return ports;
+}
+
+Result<std::uint32_t> evidence_member(const Json& object) {
+    std::uint32_t mask = 0;
+    const auto found = object.find("evidence");
+    if (found == object.end() || found->is_null())
+        return mask;
+    if (!found->is_array())
+        return error("\"evidence\" must be a list", ExitCode::usage);
+    for (const Json& name : *found) {
+        const auto known = name.is_string()
+                               ? std::find(evidence_names.begin(), evidence_names.end(), name.get<std::string>())
+                               : evidence_names.end();
+        if (known == evidence_names.end())
+            return error("unknown evidence " + name.dump(-1, ' ', true, Json::error_handler_t::replace),
+                         ExitCode::usage);
+        mask |= BT_EV_BIT(known - evidence_names.begin());
+    }
+    return mask;
+}
+
+Result<Json> add_ban(const OperationContext& context, const Json& request) {
+    const auto text = text_member(request, "address");
+    if (!text)
+        return text.error();
+    const auto target = parse_ban_target(*text);
+    const auto comment = comment_member(request);
+    const auto seconds = seconds_member(request, context.default_seconds);
+    const auto force = flag_member(request, "force", false);
+    if (!target)
+        return target.error();
+    if (!comment)
+        return comment.error();
+    if (!seconds)
+        return seconds.error();
+    if (!force)
+        return force.error();
+    if (!*force)
+        if (auto harmless = check_harmless(context, *target); !harmless)
+            return harmless.error();
+    const Clocks clocks = Clocks::now();
+    const BanTable table(context.maps.bans);
+    auto added = table.add(*target, *seconds, 0, *comment, true, clocks.monotonic_ns);
+    if (!added)
+        return added.error();
+    if (context.banned)
+        context.banned(*added);
+    return Json{{"ban", ban_json(target->address.raw(), added->value, clocks)}};
+}
+
+Result<Json> delete_ban(const OperationContext& context, const Json& request) {
+    const auto text = text_member(request, "address");
+    if (!text)
+        return text.error();
+    const auto target = parse_ban_target(*text);
+    if (!target)
+        return target.error();
+    const bt_addr key = target->address.raw();
+    auto found = context.maps.bans.lookup(key);
+    if (!found)
+        return found.error();
+    const bool subnet = *found && ((*found)->flags & BT_BAN_SUBNET64);
+    if (!*found || subnet != target->subnet64) {
+        std::string hint;
+        if (!target->subnet64 && !target->address.is_v4()) {
+            const net::Prefix net(target->address, 64);
+            const auto wider = context.maps.bans.lookup(net.address().raw());
+            if (wider && *wider && ((*wider)->flags & BT_BAN_SUBNET64))
+                hint = "; " + net.to_string() + " is";
+        }
+        return error(text_of(*target) + " is not banned" + hint);
+    }
+    ListedBan gone{*target, **found};
+    if (target->port) {
+        bt_ban ban = **found;
+        auto* const end = ban.ports + ban.port_count;
+        auto* const port = std::find(ban.ports, end, *target->port);
+        if (port == end)
+            return error(fmt::format("{} is not banned{}", text_of(*target),
+                                     ban.port_count ? "" : "; the whole address is: name it without a port"));
+        if (ban.port_count > 1) {
+            std::copy(port + 1, end, port);
+            ban.ports[--ban.port_count] = 0;
+            if (auto stored = context.maps.bans.update(key, ban); !stored)
+                return stored.error();
+            if (context.unbanned)
+                context.unbanned(gone);
+            return Json{{"removed", 1}};
+        }
+    }
+    const auto erased = context.maps.bans.erase(key);
+    if (!erased)
+        return erased.error();
+    if (context.unbanned)
+        context.unbanned(gone);
+    return Json{{"removed", 1}};
+}
+
+Result<Json> flush_bans(const OperationContext& context) {
+    const BanTable table(context.maps.bans);
+    const auto all = table.list();
+    if (!all)
+        return all.error();
+    std::size_t removed = 0;
+    for (const ListedBan& ban : *all) {
+        const auto erased = table.remove(ban.target);
+        if (!erased)
+            return erased.error();
+        removed += *erased;
+        if (*erased && context.unbanned)
+            context.unbanned(ban);
+    }
+    return Json{{"removed", removed}};
+}
+
+Result<Json> import_bans(const OperationContext& context, const Json& request) {
+    const auto list = request.find("bans");
+    if (list == request.end() || !list->is_array())
+        return error("\"bans\" must be a list", ExitCode::usage);
+    const auto force = flag_member(request, "force", false);
+    const auto check = flag_member(request, "check", false);
+    if (!force)
+        return force.error();
+    if (!check)
+        return check.error();
+    std::vector<ImportedBan> bans;
+    for (const Json& entry : *list) {
+        auto ban = imported_ban(entry);
+        if (!ban)
+            return ban.error();
+        if (!*force)
+            if (auto harmless = check_harmless(context, ban->target); !harmless)
+                return harmless.error();
+        bans.push_back(std::move(*ban));
+    }
+    if (*check)
+        return Json{{"imported", 0}};
+    const Clocks clocks = Clocks::now();
+    const BanTable table(context.maps.bans);
+    std::size_t imported = 0;
+    for (const ImportedBan& ban : bans) {
+        std::optional<std::uint64_t> seconds;
+        if (ban.expires_wall_ns != never) {
+            seconds = seconds_left(ban.expires_wall_ns, clocks.wall_ns);
+            if (*seconds == 0)
+                continue;
+        }
+        std::vector<policy::BanDecision> targets;
+        for (const std::uint16_t port : ban.ports)
+            targets.push_back({ban.target.address, ban.target.subnet64, port});
+        if (targets.empty())
+            targets.push_back(ban.target);
+        for (const policy::BanDecision& target : targets) {
+            auto added = table.add(target, seconds, ban.evidence, ban.comment, ban.manual, clocks.monotonic_ns);
+            if (!added)
+                return error(fmt::format("{}: {} ({} of {} were imported)", text_of(target), added.error().message,
+                                         imported, bans.size()));
+            if (context.banned)
+                context.banned(*added);
+        }
+        ++imported;
+    }
+    return Json{{"imported", imported}};
+}
+
+Result<Json> add_allow(const OperationContext& context, const Json& request) {
+    const auto text = text_member(request, "prefix");
+    if (!text)
+        return text.error();
+    const auto prefix = net::Prefix::parse(*text);
+    const auto comment = comment_member(request);
+    const auto seconds = seconds_member(request, std::nullopt);
+    if (!prefix)
+        return prefix.error();
+    if (!comment)
+        return comment.error();
+    if (!seconds)
+        return seconds.error();
+    const Clocks clocks = Clocks::now();
+    bt_allow entry{};
+    entry.expires_ns = *seconds ? clocks.monotonic_ns + **seconds * BT_NSEC_PER_SEC : never;
+    comment->copy(entry.comment, sizeof entry.comment - 1);
+    if (auto stored = context.maps.allow.update(prefix->lpm(), entry); !stored)
+        return stored.error();
+    const auto forgotten = forget_flows(context.maps, *prefix);
+    if (!forgotten)
+        return forgotten.error();
+    return Json{{"allow", allow_json(prefix->lpm(), entry, clocks)}, {"forgotten", *forgotten}};
+}
+
+Result<Json> delete_allow(const OperationContext& context, const Json& request) {
+    const auto text = text_member(request, "prefix");
+    if (!text)
+        return text.error();
+    const auto prefix = net::Prefix::parse(*text);
+    if (!prefix)
+        return prefix.error();
+    // A lookup in a longest-prefix map also finds wider prefixes; erasing wants this very one.
+    const auto erased = context.maps.allow.erase(prefix->lpm());
+    if (!erased)
+        return erased.error();
+    if (!*erased)
+        return error(prefix->to_string() + " is not in the allowlist");
+    const auto forgotten = forget_flows(context.maps, *prefix);
+    if (!forgotten)
+        return forgotten.error();
+    return Json{{"removed", 1}, {"forgotten", *forgotten}};
+}
+
+Result<Json> dispatch(const OperationContext& context, const Json& request) {
+    const auto command = text_member(request, "command");
+    if (!command)
+        return command.error();
+    if (*command == "bans.add")
+        return add_ban(context, request);
+    if (*command == "bans.del")
+        return delete_ban(context, request);
+    if (*command == "bans.flush")
+        return flush_bans(context);
+    if (*command == "bans.import")
+        return import_bans(context, request);
+    if (*command == "allow.add")
+        return add_allow(context, request);
+    if (*command == "allow.del")
+        return delete_allow(context, request);
+    return error("unknown command '" + printable(*command) + "'", ExitCode::usage);
+}
+
+} // namespace
+
+Result<policy::BanDecision> parse_ban_target(std::string_view text) {
+    policy::BanDecision target;
+    std::string_view address = text;
+    const auto usage = [&](std::string_view why) {
+        return error(fmt::format("'{}' {}", printable(text), why), ExitCode::usage);
+    };
+    const auto read_port = [&](std::string_view digits) {
+        std::uint16_t port = 0;
+        const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+        if (failed != std::errc{} || end != digits.data() + digits.size() || port == 0)
+            return false;
+        target.port = port;
+        return true;
+    };
+    if (address.starts_with('[')) { // [2001:db8::1]:6881
+        const auto close = address.find("]:");
+        if (close == std::string_view::npos || !read_port(address.substr(close + 2)))
+            return usage("is not an endpoint such as [2001:db8::1]:6881");
+        address = address.substr(1, close - 1);
+    } else if (std::count(address.begin(), address.end(), ':') == 1) { // 192.0.2.7:6881
+        const auto colon = address.find(':');
+        if (!read_port(address.substr(colon + 1)))
+            return usage("is not an endpoint such as 192.0.2.7:6881");
+        address = address.substr(0, colon);
+    }
+    if (target.port && address.find('/') != std::string_view::npos)
+        return usage("names a port of a prefix; only an address has ports");
+    const auto prefix = net::Prefix::parse(address);
+    if (!prefix)
+        return usage("is not an address, a prefix or an endpoint");
+    const bool v4 = prefix->address().is_v4();
+    if (prefix->length() != (v4 ? 32u : 128u) && (v4 || prefix->length() != 64))
+        return usage("cannot be banned: only single addresses and IPv6 /64 prefixes can");
+    target.address = prefix->address();
+    target.subnet64 = !v4 && prefix->length() == 64;
+    return target;
+}
+
+Result<void> check_comment(std::string_view comment) {
+    if (comment.size() >= BT_COMMENT_LEN)
+        return error(fmt::format("the comment is longer than {} bytes", BT_COMMENT_LEN - 1), ExitCode::usage);
+    if (printable(comment) != comment)
+        return error("the comment contains control characters", ExitCode::usage);
+    return {};
+}
+
+nlohmann::ordered_json ban_json(const bt_addr& key, const bt_ban& ban, const Clocks& clocks) {
+    nlohmann::ordered_json object;
+    const net::Address address(key);
+    object["address"] = address.to_string() + (ban.flags & BT_BAN_SUBNET64 ? "/64" : "");
+    object["ports"] = nlohmann::ordered_json::array();
+    for (int i = 0; i < std::min<int>(ban.port_count, BT_BAN_PORTS); ++i)
+        object["ports"].push_back(ban.ports[i]);
+    object["created"] = utc_time(clocks.to_wall(ban.created_ns));
+    if (ban.expires_ns == never) {
+        object["expires"] = nullptr;
+        object["remaining"] = nullptr;
+    } else {
+        object["expires"] = utc_time(clocks.to_wall(ban.expires_ns) + BT_NSEC_PER_SEC - 1); // never short of the truth
+        object["remaining"] = seconds_left(ban.expires_ns, clocks.monotonic_ns);
+    }
+    object["evidence"] = evidence_list(ban.evidence);
+    object["hits"] = ban.hits;
+    object["manual"] = (ban.flags & BT_BAN_MANUAL) != 0;
+    object["comment"] = comment_of(ban.comment);
+    return object;
+}
+
+nlohmann::ordered_json allow_json(const bt_lpm_key& key, const bt_allow& entry, const Clocks& clocks) {
+    nlohmann::ordered_json object;
+    object["prefix"] = net::Prefix::from_lpm(key).to_string();
+    if (entry.expires_ns == never) {
+        object["expires"] = nullptr;
+        object["remaining"] = nullptr;
+    } else {
+        object["expires"] = utc_time(clocks.to_wall(entry.expires_ns) + BT_NSEC_PER_SEC - 1);
+        object["remaining"] = seconds_left(entry.expires_ns, clocks.monotonic_ns);
+    }
+    object["comment"] = comment_of(entry.comment);
+    return object;
+}
+
+Json ImportedBan::to_json() const {
+    Json object{{"address", text_of(target)}, {"ports", ports}, {"manual", manual}, {"comment", comment}};
+    object["expires"] = expires_wall_ns == never ? Json() : Json(utc_time(expires_wall_ns));
+    object["evidence"] = evidence_list(evidence);
+    return object;
+}
+
+Result<ImportedBan> imported_ban(const Json& entry) {
+    if (!entry.is_object())
+        return error("a ban must be an object", ExitCode::usage);
+    const auto text = text_member(entry, "address");
+    if (!text)
+        return text.error();
+    const auto target = parse_ban_target(*text);
+    const auto ports = ports_member(entry);
+    const auto evidence = evidence_member(entry);
+    const auto manual = flag_member(entry, "manual", true);
+    const auto comment = comment_member(entry);
+    if (!target)
+        return target.error();
+    if (!ports)
+        return ports.error();
+    if (!evidence)
+        return evidence.error();
+    if (!manual)
+        return manual.error();
+    if (!comment)
+        return comment.error();
+    ImportedBan ban{*target, *ports, never, *evidence, *manual, *comment};
+    if (target->port) {
+        ban.ports.insert(ban.ports.begin(), *target->port);
+        ban.target.port.reset();
+    }
+    if (ban.target.subnet64 && !ban.ports.empty())
+        return error("'" + *text + "' names ports of a prefix; only an address has ports", ExitCode::usage);
+    if (const auto expires = entry.find("expires"); expires != entry.end() && !expires->is_null()) {
+        const auto time = expires->is_string() ? parse_utc_time(expires->get<std::string>()) : std::nullopt;
+        if (!time)
+            return error("\"expires\" must be a time such as \"2026-01-31T23:59:59Z\", or null", ExitCode::usage);
+        ban.expires_wall_ns = *time;
+    }
+    return ban;
+}
+
+Json perform(const OperationContext& context, const Json& request) {
+    auto answer = dispatch(context, request);
+    if (!answer)
+        return error_object(answer.error());
+    (*answer)["ok"] = true;
+    return *answer;
+}
+
+Result<std::size_t> forget_flows(const bpf::Maps& maps, const net::Prefix& prefix) {
+    std::vector<bt_tuple> tuples;
+    std::vector<bt_endpoint> endpoints;
+    auto flows = maps.flows.for_each([&](const bt_tuple& key, const bt_flow&) {
+        if (prefix.contains(net::Address(key.src)) || prefix.contains(net::Address(key.dst)))
+            tuples.push_back(key);
+    });
+    if (!flows)
+        return flows.error();
+    auto sockets = maps.sockets.for_each([&](const bt_endpoint& key, const bt_mark&) {
+        if (prefix.contains(net::Address(key.addr)))
+            endpoints.push_back(key);
+    });
+    if (!sockets)
+        return sockets.error();
+    std::size_t gone = 0;
+    for (const bt_tuple& tuple : tuples)
+        if (auto erased = maps.flows.erase(tuple); erased && *erased)
+            ++gone;
+    for (const bt_endpoint& endpoint : endpoints)
+        if (auto erased = maps.sockets.erase(endpoint); erased && *erased)
+            ++gone;
+    return gone;
+}
+
+} // namespace btblock::app

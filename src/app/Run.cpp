@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#include "app/Run.h"
+
+#include "app/Daemon.h"
+#include "core/Config.h"
+#include "core/Log.h"
+
+#include <iostream>
+
+namespace btblock::app {
+
+namespace {
+
+// Keys that the parser knows and this version does not act on: refused rather than silently ignored.
+Result<void> check_supported(const Config& config) {
+    if (config.action == DropAction::reject)
+        return error("action = \"reject\" is not implemented in this version; use \"drop\"", ExitCode::usage);
+    if (config.scope == Scope::output)
+        return error("scope = \"output\" is not implemented in this version; local traffic is judged by the kernel detectors "
+                     "at egress with the default scope",
+                     ExitCode::usage);
+    if (!config.metrics.listen.empty())
+        return error("metrics.listen is not implemented in this version", ExitCode::usage);
+    if (!config.detection_log.empty())
+        return error("detection_log is not implemented in this version; use events.file", ExitCode::usage);
+    return {};
+}
+
+int fail(const Error& failure) {
+    std::cerr << "btblock: " << failure.message << "\n";
+    return static_cast<int>(failure.exit_code);
+}
+
+} // namespace
+
+int run_main(const RunOptions& options) {
+    ConfigSources sources;
+    if (!options.config_file.empty())
+        sources.file = options.config_file;
+    sources.environment = predecessor_environment();
+    sources.set = options.set;
+    sources.interfaces = options.interfaces;
+    sources.monitor_only = options.monitor_only;
+    auto loaded = load_config(sources);
+    if (!loaded)
+        return fail(loaded.error());
+    setup_log(loaded->config.log_level);
+    if (auto supported = check_supported(loaded->config); !supported)
+        return fail(supported.error());
+    auto daemon = Daemon::start(loaded->config, sources, options.instance);
+    if (!daemon)
+        return fail(daemon.error());
+    return (*daemon)->run();
+}
+
+} // namespace btblock::app

@@ -438,7 +438,7 @@ std::string bans_text(const std::vector<Json>& bans) {
         std::string address = text_of(ban, "address");
         if (!ban["ports"].empty())
             address += " port " + joined(ban["ports"], ',');
-        const std::string evidence = joined(ban["evidence"], '+');
+        const std::string evidence = plus_joined(ban["evidence"]);
         table.row({address,
                    ban["remaining"].is_null() ? "for ever" : rough_duration(ban["remaining"].get<std::uint64_t>()),
                    grouped(ban["hits"].get<std::uint64_t>()),
@@ -458,7 +458,7 @@ std::string bans_csv(const std::vector<Json>& bans) {
     std::string text = std::string(csv_header) + "\n";
     for (const Json& ban : bans)
         text += csv_line({text_of(ban, "address"), joined(ban["ports"], ' '), text_of(ban, "created"),
-                          ban["expires"].is_null() ? "never" : text_of(ban, "expires"), joined(ban["evidence"], '+'),
+                          ban["expires"].is_null() ? "never" : text_of(ban, "expires"), plus_joined(ban["evidence"]),
                           std::to_string(ban["hits"].get<std::uint64_t>()), ban["manual"] == true ? "true" : "false",
                           text_of(ban, "comment")});
     return text;

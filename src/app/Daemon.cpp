@@ -87,8 +87,11 @@ Daemon::Daemon(const Config& config, const ConfigSources& sources, const std::st
 Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config, const ConfigSources& sources,
                                               const std::string& instance) {
     std::unique_ptr<Daemon> daemon(new Daemon(config, sources, instance));
-    if (auto done = daemon->set_up(); !done)
-        return done.error(); // the destructor undoes what was done
+    if (auto done = daemon->set_up(); !done) {
+        // The destructor undoes what was done; what a stopped or killed daemon left in force stays in force.
+        daemon->keep_on_exit_ = daemon->pins_were_there_;
+        return done.error();
+    }
     return daemon;
 }
 
@@ -208,6 +211,8 @@ Result<void> Daemon::load_programs() {
     if (!maps)
         return maps.error();
     maps_ = std::move(*maps);
+    if (auto counters = maps_.stats())
+        punted_before_ = (*counters)[BT_S_PUNTED];
     tables_.emplace(maps_);
     bans_.emplace(maps_.bans);
     return {};

@@ -96,6 +96,7 @@ private:
     std::mutex findings_mutex_;
     std::vector<DeepFinding> findings_; // under findings_mutex_
     std::uint64_t queue_dropped_ = 0, queue_passed_ = 0; // already in the counters
+    std::uint64_t punted_before_ = 0; // by an earlier daemon on the same pins
     std::uint64_t last_sweep_ns_ = 0;
     bool stopping_ = false;
     bool stalled_ = false;

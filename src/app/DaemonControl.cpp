@@ -38,7 +38,7 @@ nlohmann::json Daemon::answer(const nlohmann::json& request) {
         const auto known = bus_->since(0);
         const std::size_t wanted = request.value("last", event::EventBus::kept);
         for (std::size_t i = known.size() > wanted ? known.size() - wanted : 0; i < known.size(); ++i)
-            list.push_back(event::to_json(known[i].event));
+            list.push_back(nlohmann::json(event::to_json(known[i].event)));
         return {{"events", std::move(list)}};
     }
     auto never = net::never_ban_addresses();
@@ -52,6 +52,45 @@ nlohmann::json Daemon::answer(const nlohmann::json& request) {
         .unbanned = [this](const ListedBan& ban) { publish(ban_event(event::EventType::unban, ban, "by the operator")); },
     };
     return perform(context, request);
+}
+
+nlohmann::json Daemon::status() {
+    collect_counters();
+    StatusExtras extras;
+    extras.instance = pins_.instance;
+    extras.daemon = true;
+    for (const std::string& name : config_.interfaces) {
+        const auto at = attached_.find(name);
+        if (at == attached_.end()) {
+            extras.interfaces.push_back({name, 0, "", "off", "off"});
+            extras.problems.push_back("interface '" + name + "' does not exist now");
+            continue;
+        }
+        const bpf::Attached& a = at->second;
+        extras.interfaces.push_back({name, a.ifindex, a.link, a.xdp, a.tc});
+        if (a.xdp == "foreign")
+            extras.problems.push_back(a.note);
+    }
+    std::uint64_t received = 0;
+    for (const auto& worker : workers_) {
+        if (const auto queue = queue::read_queue_stats(worker->number())) {
+            extras.queue_depth += queue->waiting;
+            extras.queue_dropped += queue->dropped + queue->user_dropped;
+        }
+        const queue::WorkerCounters c = worker->counters();
+        received += c.received;
+        if (config_.queue.fail_open)
+            extras.queue_failed_open += c.missed;
+    }
+    // The kernel does not count what passes a full queue: it is what was punted and neither waits nor came.
+    if (auto counters = maps_.stats(); counters && config_.queue.fail_open) {
+        const std::uint64_t punted = (*counters)[BT_S_PUNTED] - punted_before_;
+        const std::uint64_t known = received + extras.queue_depth + extras.queue_dropped;
+        extras.queue_failed_open += punted > known ? punted - known : 0;
+    }
+    if (stalled_)
+        extras.problems.push_back("a queue worker does not answer");
+    return status_json(maps_, extras);
 }
 
 } // namespace btblock::app

@@ -144,6 +144,13 @@ std::string printable(std::string_view text) {
     return out;
 }
 
+std::string plus_joined(const nlohmann::ordered_json& names) {
+    std::string text;
+    for (const auto& name : names)
+        text += (text.empty() ? "" : "+") + (name.is_string() ? name.get<std::string>() : name.dump());
+    return text;
+}
+
 std::string csv_line(const std::vector<std::string>& fields) {
     std::string line;
     for (std::size_t i = 0; i < fields.size(); ++i) {

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 namespace btblock::app {
 
 // 1234567 is "1,234,567".
@@ -61,6 +63,9 @@ std::string wrapped(std::string_view text, std::size_t width, std::size_t indent
 
 // Replaces control characters, so that stored text cannot drive a terminal.
 std::string printable(std::string_view text);
+
+// A list of texts as "a+b".
+std::string plus_joined(const nlohmann::ordered_json& names);
 
 // RFC 4180, with "\n" as the end of the line.
 std::string csv_line(const std::vector<std::string>& fields);

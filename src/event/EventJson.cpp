@@ -83,7 +83,7 @@ nlohmann::ordered_json to_ecs(const Event& event) {
     const bool health = event.type == EventType::health, noticed = event.type == EventType::detection;
     Json object;
     std::string time = timestamp(event.time_ns);
-    time.insert(time.size() - 2, ":"); // the schema's dates have a colon in the offset
+    time.insert(time.size() - 2, 1, ':'); // the schema's dates have a colon in the offset
     object["@timestamp"] = time;
     object["ecs"]["version"] = "8.11.0";
     object["message"] = describe(event);

@@ -6,6 +6,7 @@
 #include "queue/Worker.h"
 #include "unit/own_netns.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <chrono>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include <future>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <iterator>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
@@ -38,7 +40,7 @@ using Bytes = std::vector<std::uint8_t>;
 
 void append(Bytes& to, const void* data, std::size_t size) {
     const auto* bytes = static_cast<const std::uint8_t*>(data);
-    to.insert(to.end(), bytes, bytes + size);
+    std::copy_n(bytes, size, std::back_inserter(to));
 }
 
 Bytes attribute(std::uint16_t type, const Bytes& body) {

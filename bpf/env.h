@@ -150,6 +150,24 @@ static BT_INLINE void bt_find_udp_facts(struct bt_scratch *s);
 static BT_INLINE void bt_find_tcp_facts(struct bt_scratch *s);
 static BT_INLINE void bt_emit(struct bt_ctx *c, const struct bt_pkt *p, __u8 kind, __u32 evidence, __u8 action, __u8 client_is);
 
+#define BT_STAGE(name)                                                                                   \
+	__attribute__((noinline)) int bt_##name##_stage(__u32 hook, __u32 ifindex);                      \
+	static BT_INLINE int bt_run_##name(struct bt_ctx *c, struct bt_scratch *s)                       \
+	{                                                                                                \
+		int answer = bt_##name##_stage(c->hook, c->ifindex);                                     \
+                                                                                                         \
+		(void)s;                                                                                 \
+		BT_BARRIER();                                                                            \
+		return answer;                                                                           \
+	}                                                                                                \
+	__attribute__((noinline)) int bt_##name##_stage(__u32 hook, __u32 ifindex)                       \
+	{                                                                                                \
+		struct bt_ctx c = { 0, hook, ifindex };                                                  \
+		struct bt_scratch *scratch = bt_scratch_get(&c);                                         \
+                                                                                                         \
+		return scratch ? (int)bt_##name(&c, scratch) : 0;                                        \
+	}
+
 #include "btblock/inspect.h"
 
 /* Programs of one CPU do not nest: softirq and transmit both run with bottom halves disabled. */

@@ -207,7 +207,8 @@ static BT_INLINE bt_u32 bt_socks_udp_offset(const struct bt_head *h)
  */
 static BT_INLINE int bt_looks_random(const struct bt_head *h)
 {
-	bt_u32 bits = 0, high = 0, i;
+	bt_u64 bits = 0, high = 0, v;	/* counts in each byte, at most 12 * 8 */
+	bt_u32 i;
 
 	if (h->len < BT_HEAD_LEN)
 		return 0;
@@ -215,11 +216,16 @@ static BT_INLINE int bt_looks_random(const struct bt_head *h)
 #pragma clang loop unroll(full)
 #endif
 	for (i = 0; i < BT_HEAD_LEN; i += 8) {
-		bt_u64 v = bt_be64(h->b + i);
-
-		bits += (bt_u32)__builtin_popcountll(v);
-		high += (bt_u32)__builtin_popcountll(v & 0x8080808080808080ULL);
+		/* one load; the order of the bytes does not matter */
+		__builtin_memcpy(&v, __builtin_assume_aligned(h->b + i, 8), 8);
+		high += v >> 7 & 0x0101010101010101ULL;
+		v -= v >> 1 & 0x5555555555555555ULL;
+		v = (v & 0x3333333333333333ULL) + (v >> 2 & 0x3333333333333333ULL);
+		bits += (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
 	}
+	bits = (bits & 0x00ff00ff00ff00ffULL) + (bits >> 8 & 0x00ff00ff00ff00ffULL);
+	bits = bits * 0x0001000100010001ULL >> 48;
+	high = high * 0x0101010101010101ULL >> 56;
 	return bits >= 327 && bits <= 441 && high >= 25 && high <= 71;
 }
 

@@ -20,6 +20,7 @@
  *                                                   bt_udp_facts, bt_tcp_facts on what the scratch holds
  *   int bt_flow_rate_ok(c)                          flood guard: may a new half-flow be made now
  *   void bt_emit(c, pkt, kind, evidence mask, action, client_is)
+ * and may define BT_STAGE, see below.
  * All tables forget on their own; every expiry is checked here, at use.
  */
 #ifndef BTBLOCK_INSPECT_H
@@ -49,6 +50,19 @@ struct bt_scratch {
 	bt_u32 judgement;
 	bt_u32 is_new;			/* no half-flow was found */
 };
+
+/*
+ * BT_STAGE(name) makes bt_run_NAME(c, s) of bt_NAME(c, s), a step that needs nothing but the scratch
+ * and may not load from the packet. The kernel makes it a function that the verifier walks once,
+ * whatever was known where it is called.
+ */
+#ifndef BT_STAGE
+#define BT_STAGE(name)                                                              \
+	static BT_INLINE int bt_run_##name(struct bt_ctx *c, struct bt_scratch *s)  \
+	{                                                                           \
+		return (int)bt_##name(c, s);                                        \
+	}
+#endif
 
 enum { BT_SIDE_NONE, BT_SIDE_SRC, BT_SIDE_DST };
 
@@ -105,10 +119,13 @@ static BT_INLINE int bt_ban_applies(struct bt_ctx *c, const struct bt_addr *a, b
 	return 1;
 }
 
-static BT_INLINE int bt_banned(struct bt_ctx *c, const struct bt_tuple *t)
+static BT_INLINE int bt_banned(struct bt_ctx *c, const struct bt_scratch *s)
 {
+	const struct bt_tuple *t = &s->pkt.tuple;
+
 	return bt_ban_applies(c, &t->src, t->sport) || bt_ban_applies(c, &t->dst, t->dport);
 }
+BT_STAGE(banned)
 
 /* ------------------------------------------------------------------ what clients gave away */
 
@@ -306,9 +323,10 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
  * grammar weighs; it proves for a client that is active already, or with a second such
  * connection of the same client to another host.
  */
-static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
+	bt_u64 now = bt_now(c);
 	struct bt_flow *f = &s->flow, *m = &s->mirror;
 	bt_u8 mirror_turn = m->turn;
 	bt_u32 mine = f->turn_len, len = s->head.wire_len > 0xffff ? 0xffff : s->head.wire_len;
@@ -362,8 +380,9 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s, bt_u64 
 	}
 	return 0;
 }
+BT_STAGE(mse_turn)
 
-static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_pkt *p = &s->pkt;
 	struct bt_flow *f = &s->flow;
@@ -410,7 +429,7 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	}
 	if (f->verdict == BT_V_HTTP)
 		return BT_J_NOTHING;
-	if (bt_mse_turn(c, s, now)) {
+	if (bt_run_mse_turn(c, s)) {
 		s->evidence = BT_EV_MSE_HANDSHAKE;
 		return BT_J_PROVES;
 	}
@@ -424,14 +443,16 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 /* ------------------------------------------------------------------ the path */
 
 /* A TCP segment without payload: connection attempts to learned peers, and new life for a reused tuple. */
-static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct bt_config *cfg, const struct bt_pkt *p)
+static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct bt_scratch *s)
 {
+	const struct bt_config *cfg = bt_settings(c);
+	const struct bt_pkt *p = &s->pkt;
 	const struct bt_tuple *t = &p->tuple;
 	struct bt_flow *flow;
 	bt_u64 now;
 	bt_u8 code;
 
-	if (!(p->tcp_flags & BT_TCP_SYN))
+	if (!cfg || !(p->tcp_flags & BT_TCP_SYN))
 		return BT_ACT_PASS;
 	flow = bt_flow_find(c, t);
 	if (flow) {
@@ -455,10 +476,14 @@ static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct b
 	bt_emit(c, p, BT_K_DETECTION, BT_EV_BIT(code), cfg->flags & BT_C_MONITOR ? BT_ACT_PASS : BT_ACT_DROP, bt_client_side(c, t));
 	return bt_dropped(c, cfg, BT_S_DROP_PEER);
 }
+BT_STAGE(inspect_bare)
 
 /* Any datagram to or from a condemned socket. */
-static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_tuple *t, bt_u64 now)
+static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_scratch *s)
 {
+	const struct bt_tuple *t = &s->pkt.tuple;
+	bt_u64 now = bt_now(c);
+
 	if (bt_socket_live(c, &t->src, t->sport, now)) {
 		if (bt_is_allowed(c, &t->dst))
 			return 0;
@@ -467,17 +492,20 @@ static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_tuple *
 	}
 	return bt_socket_live(c, &t->dst, t->dport, now) && !bt_is_allowed(c, &t->src);
 }
+BT_STAGE(socket_applies)
 
 /* The half-flow is BitTorrent: remember that for both directions, for its client, and tell. */
-static BT_INLINE void bt_convict(struct bt_ctx *c, const struct bt_config *cfg, struct bt_scratch *s, bt_u64 now)
+static BT_INLINE int bt_convict(struct bt_ctx *c, struct bt_scratch *s)
 {
+	const struct bt_config *cfg = bt_settings(c);
 	const struct bt_tuple *t = &s->pkt.tuple;
 	bt_u8 code = (bt_u8)s->evidence, side = bt_client_side(c, t);
 	int two_way = code == BT_EV_UTP_PAIR || code == BT_EV_UTP_DATA;
 	struct bt_flow *mirror = bt_flow_find(c, &s->mirror_tuple);
+	bt_u64 now = bt_now(c);
 
-	if (code >= BT_EV_COUNT)
-		return;
+	if (!cfg || code >= BT_EV_COUNT)
+		return 0;
 	s->flow.verdict = BT_V_BLOCKED;
 	s->flow.evidence |= BT_EV_BIT(code);
 	if (mirror) {
@@ -500,7 +528,9 @@ static BT_INLINE void bt_convict(struct bt_ctx *c, const struct bt_config *cfg, 
 	}
 	bt_count_evidence(c, code);
 	bt_emit(c, &s->pkt, BT_K_DETECTION, BT_EV_BIT(code), cfg->flags & BT_C_MONITOR ? BT_ACT_PASS : BT_ACT_DROP, side);
+	return 0;
 }
+BT_STAGE(convict)
 
 static BT_INLINE int bt_is_whitelisted_port(const struct bt_config *cfg, const struct bt_tuple *t)
 {
@@ -526,7 +556,7 @@ static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s, bt_u64 no
 		s->evidence = BT_EV_PEER_LEARNED;
 		s->judgement = BT_J_PROVES;
 	} else {
-		s->judgement = bt_judge_tcp(c, s, now);
+		s->judgement = bt_judge_tcp(c, s);
 	}
 }
 
@@ -554,7 +584,7 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 		f->first_len = p->payload_len > 0xffff ? 0xffff : (bt_u16)p->payload_len;
 
 	if (s->judgement == BT_J_PROVES) {
-		bt_convict(c, cfg, s, now);
+		bt_run_convict(c, s);
 	} else if (s->judgement == BT_J_OTHER) {
 		f->verdict = BT_V_CLEAN;
 		bt_count(c, BT_S_CLEAN_EARLY);
@@ -592,14 +622,14 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		bt_count(c, BT_S_PARSE_SKIPPED);
 		return BT_ACT_PASS;
 	}
-	if (bt_banned(c, &p->tuple))
+	if (bt_run_banned(c, s))
 		return bt_dropped(c, cfg, BT_S_DROP_BAN);
 	if (parsed != BT_PARSED) {
 		bt_count(c, parsed == BT_PARSED_FRAGMENT ? BT_S_FRAGMENTS : BT_S_PARSE_SKIPPED);
 		return BT_ACT_PASS;
 	}
 	if (p->tuple.proto == BT_IPPROTO_TCP && (!p->payload_len || (p->tcp_flags & BT_TCP_SYN))) {
-		if (bt_inspect_bare(c, cfg, p) != BT_ACT_PASS)
+		if (bt_run_inspect_bare(c, s) != BT_ACT_PASS)
 			return BT_ACT_DROP;
 	}
 	if (!p->payload_len)
@@ -620,7 +650,7 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		if (found->verdict == BT_V_CLEAN || found->verdict == BT_V_ALLOWED)
 			return BT_ACT_PASS;
 	}
-	if (p->tuple.proto == BT_IPPROTO_UDP && bt_socket_applies(c, &p->tuple, now)) {
+	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s)) {
 		bt_count_evidence(c, BT_EV_SOCKET_CONDEMNED);
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}
@@ -657,11 +687,11 @@ static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parse
 
 	if (!cfg || parsed == BT_PARSED_NONE || (cfg->flags & BT_C_MONITOR))
 		return BT_ACT_PASS;
-	if (bt_banned(c, &p->tuple)) {
+	if (bt_run_banned(c, s)) {
 		bt_count(c, BT_S_SEEN);
 		return bt_dropped(c, cfg, BT_S_DROP_BAN);
 	}
-	if (parsed == BT_PARSED && p->tuple.proto == BT_IPPROTO_UDP && bt_socket_applies(c, &p->tuple, bt_now(c))) {
+	if (parsed == BT_PARSED && p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s)) {
 		bt_count(c, BT_S_SEEN);
 		bt_count_evidence(c, BT_EV_SOCKET_CONDEMNED);
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);

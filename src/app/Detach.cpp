@@ -40,6 +40,7 @@ Result<void> stop_daemon(const std::string& run_dir) {
 Result<Detached> detach_instance(const std::string& instance) {
     const bpf::Pins pins{instance};
     Detached done;
+    bpf::quiet_libbpf();
     if (auto stopped = stop_daemon(pins.run_dir()); !stopped)
         return stopped.error();
     std::set<std::string> interfaces;

@@ -120,15 +120,17 @@ Check check_queues(const Config& config, int daemon) {
     const unsigned last = config.queue.first + config.queue.count - 1u;
     for (unsigned number = config.queue.first; number <= last; ++number) {
         const auto stats = queue::read_queue_stats(static_cast<std::uint16_t>(number));
-        if (stats && static_cast<int>(stats->port_id) != daemon && daemon == 0)
-            return {"nfqueue", Level::fail,
-                    fmt::format("queue {} is taken by another program (port id {})", number, stats->port_id),
-                    "set queue.first to a free range"};
+        if (!stats)
+            continue;
+        // Only the first netlink socket of a process has its pid as port id, so a running daemon's are not told apart.
+        if (daemon > 0)
+            return {"nfqueue", Level::ok,
+                    fmt::format("queues {} to {} in use, the daemon runs", config.queue.first, last), ""};
+        return {"nfqueue", Level::fail,
+                fmt::format("queue {} is taken by another program (port id {})", number, stats->port_id),
+                "set queue.first to a free range"};
     }
-    return {"nfqueue", Level::ok,
-            daemon ? fmt::format("queues {} to {} in use by the daemon", config.queue.first, last)
-                   : fmt::format("queues {} to {} are free", config.queue.first, last),
-            ""};
+    return {"nfqueue", Level::ok, fmt::format("queues {} to {} are free", config.queue.first, last), ""};
 }
 
 Check check_mark(const Config& config) {

@@ -160,6 +160,7 @@ Result<Json> add_ban(const OperationContext& context, const Json& request) {
     auto added = table.add(*target, *seconds, 0, *comment, true, clocks.monotonic_ns);
     if (!added)
         return added.error();
+    added->target = *target; // the port of this request, not the first of all
     if (context.banned)
         context.banned(*added);
     return Json{{"ban", ban_json(target->address.raw(), added->value, clocks)}};
@@ -272,6 +273,7 @@ Result<Json> import_bans(const OperationContext& context, const Json& request) {
             if (!added)
                 return error(fmt::format("{}: {} ({} of {} were imported)", text_of(target), added.error().message,
                                          imported, bans.size()));
+            added->target = target;
             if (context.banned)
                 context.banned(*added);
         }
@@ -403,7 +405,7 @@ nlohmann::ordered_json ban_json(const bt_addr& key, const bt_ban& ban, const Clo
         object["expires"] = nullptr;
         object["remaining"] = nullptr;
     } else {
-        object["expires"] = utc_time(clocks.to_wall(ban.expires_ns) + BT_NSEC_PER_SEC - 1); // never short of the truth
+        object["expires"] = utc_time(clocks.to_wall(ban.expires_ns) + BT_NSEC_PER_SEC / 2); // nearest second
         object["remaining"] = seconds_left(ban.expires_ns, clocks.monotonic_ns);
     }
     object["evidence"] = evidence_list(ban.evidence);
@@ -420,7 +422,7 @@ nlohmann::ordered_json allow_json(const bt_lpm_key& key, const bt_allow& entry, 
         object["expires"] = nullptr;
         object["remaining"] = nullptr;
     } else {
-        object["expires"] = utc_time(clocks.to_wall(entry.expires_ns) + BT_NSEC_PER_SEC - 1);
+        object["expires"] = utc_time(clocks.to_wall(entry.expires_ns) + BT_NSEC_PER_SEC / 2);
         object["remaining"] = seconds_left(entry.expires_ns, clocks.monotonic_ns);
     }
     object["comment"] = comment_of(entry.comment);

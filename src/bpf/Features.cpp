@@ -7,12 +7,26 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
+#include <spdlog/spdlog.h>
+#include <string_view>
 #include <sys/resource.h>
 #include <unistd.h>
 
 namespace btblock::bpf {
 
 namespace {
+
+int log_libbpf(libbpf_print_level level, const char* format, va_list arguments) {
+    if (level == LIBBPF_DEBUG)
+        return 0;
+    char text[1024];
+    const int length = vsnprintf(text, sizeof text, format, arguments);
+    std::string_view line(text);
+    while (line.ends_with('\n'))
+        line.remove_suffix(1);
+    spdlog::debug("{}", line);
+    return length;
+}
 
 // The smallest program: "return TC_ACT_UNSPEC".
 Result<Fd> load_probe_program() {
@@ -32,6 +46,7 @@ Result<Fd> load_probe_program() {
 } // namespace
 
 Result<Features> probe_features() {
+    quiet_libbpf();
     raise_memlock();
     auto program = load_probe_program();
     if (!program)
@@ -44,6 +59,10 @@ Result<Features> probe_features() {
     features.tcx = link < 0 && errno == ENODEV;
     features.kernel_btf = access("/sys/kernel/btf/vmlinux", R_OK) == 0;
     return features;
+}
+
+void quiet_libbpf() {
+    libbpf_set_print(log_libbpf);
 }
 
 void raise_memlock() {

@@ -15,6 +15,9 @@ struct Features {
 // Errors: no right to load programs (the message says which capabilities are missing).
 Result<Features> probe_features();
 
+// libbpf's own messages go to the log at level debug instead of standard error. Call it before anything else of bpf.
+void quiet_libbpf();
+
 // Before Linux 5.11 maps count against RLIMIT_MEMLOCK: raised as far as allowed, never an error.
 void raise_memlock();
 

@@ -5,7 +5,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <spdlog/spdlog.h>
 #include <string_view>
 #include <unistd.h>
 #include <vector>
@@ -17,18 +16,6 @@ namespace {
 // Maps that outlive a run: what is enforced, what is counted, what others may read.
 constexpr std::array<const char*, 11> pinned_maps{"bt_bans",   "bt_flows",  "bt_sockets", "bt_peers", "bt_clients",  "bt_allow",
                                                   "bt_inside", "bt_config", "bt_stats",   "bt_events", "bt_user_stats"};
-
-int log_libbpf(libbpf_print_level level, const char* format, va_list arguments) {
-    if (level == LIBBPF_DEBUG)
-        return 0;
-    char text[1024];
-    const int length = vsnprintf(text, sizeof text, format, arguments);
-    std::string_view line(text);
-    while (line.ends_with('\n'))
-        line.remove_suffix(1);
-    spdlog::debug("{}", line);
-    return length;
-}
 
 // Entries of the old table move to the new one; both have the same key and value sizes.
 Result<void> copy_bans(int from, int to) {
@@ -55,8 +42,6 @@ void Object::Destroy::operator()(btblock_bpf* skeleton) const noexcept {
 }
 
 Result<Object> Object::open(const Features& features, const Capacity& capacity) {
-    libbpf_set_print(log_libbpf);
-    libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
     Object object(btblock_bpf__open());
     if (!object.skeleton_)
         return errno_error("opening the BPF object");

@@ -50,6 +50,10 @@ std::optional<std::string> suggest(std::string_view word, const std::vector<std:
             best = candidate;
         }
     }
+    if (!best && word.size() >= 3) // the beginning of a longer word
+        for (const std::string& candidate : candidates)
+            if (lower(candidate).starts_with(wanted))
+                return candidate;
     return best;
 }
 

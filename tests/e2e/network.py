@@ -26,9 +26,9 @@ from isolate import CLONE_NEWNET, libc
 CLIENT4, CLIENT6 = "10.77.1.2", "fd77:1::2"
 LAN4, LAN6 = "10.77.1.1", "fd77:1::1"
 WAN4, WAN6 = "203.0.113.1", "2001:db8:77::1"
-SEEDER, TRACKER, WEB, OTHER = 10, 20, 30, 40  # hosts of the internet namespace
+SEEDER, TRACKER, WEB, OTHER, ROUTER = 10, 20, 30, 40, 254  # hosts of the internet namespace
 DHT_NODES = (51, 52, 53, 54, 55, 56)
-HOSTS = (SEEDER, TRACKER, WEB, OTHER, *DHT_NODES)
+HOSTS = (SEEDER, TRACKER, WEB, OTHER, ROUTER, *DHT_NODES)
 
 
 def host4(n):
@@ -219,7 +219,7 @@ class Lab:
             addr add {WAN4}/24 dev wan0
             addr add {WAN6}/64 dev wan0 nodad""")
         if self.default_route:
-            self.ip(self.gateway, f"route add default via {host4(SEEDER)}\nroute add default via {host6(SEEDER)}")
+            self.ip(self.gateway, f"route add default via {host4(ROUTER)}\nroute add default via {host6(ROUTER)}")
         addresses = "\n".join(f"addr add {host4(n)}/24 dev eth0\naddr add {host6(n)}/64 dev eth0 nodad" for n in HOSTS)
         self.ip(self.internet, addresses)
         if not self.nat:

@@ -14,12 +14,13 @@
 #include "app/Status.h"
 
 #include <algorithm>
-#include <cstdlib>
+#include <cstdio>
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sstream>
+#include <unistd.h>
 
 using nlohmann::json;
 using nlohmann::ordered_json;
@@ -265,9 +266,10 @@ TEST(Completion, ScriptsNameEveryCommandAndKey) {
         EXPECT_THAT(*script, Not(HasSubstr("@EQUALS@")));
     }
     EXPECT_FALSE(completion_script("tcsh"));
-    std::ofstream("/tmp/btblock-completion-test.bash") << *completion_script("bash");
-    EXPECT_EQ(std::system("bash -n /tmp/btblock-completion-test.bash"), 0);
-    std::remove("/tmp/btblock-completion-test.bash");
+    FILE* bash = popen("bash -n", "w");
+    ASSERT_TRUE(bash);
+    std::fputs(completion_script("bash")->c_str(), bash);
+    EXPECT_EQ(pclose(bash), 0);
 }
 
 // ------------------------------------------------------------------ small renderings
@@ -331,8 +333,8 @@ MapsSummary busy_gateway() {
     maps.counters[BT_S_EVENTS_LOST] = 9;
     maps.counters[BT_S_LEAKED_DHT] = 1;
     maps.counters[BT_S_LEAKED_HTTP] = 2;
-    maps.counters[BT_S_DETECTIONS + BT_EV_DHT_QUERY] = 12;
-    maps.counters[BT_S_DETECTIONS + BT_EV_BAN] = 1;
+    maps.counters[std::size_t{BT_S_DETECTIONS} + BT_EV_DHT_QUERY] = 12;
+    maps.counters[std::size_t{BT_S_DETECTIONS} + BT_EV_BAN] = 1;
     maps.bans = 3;
     maps.bans_capacity = 65536;
     maps.flows = 100;
@@ -452,8 +454,9 @@ TEST(Bans, TargetsInAllForms) {
           "2001:db8::/63", "::ffff:192.0.2.7/64", "192.0.2.7/32:80", "[2001:db8::/64]:80"}) {
         const auto target = parse_ban_target(text);
         EXPECT_FALSE(target) << text;
-        if (!target)
+        if (!target) {
             EXPECT_EQ(target.error().exit_code, ExitCode::usage);
+        }
     }
 }
 
@@ -617,7 +620,7 @@ TEST(Clients, OnlyThoseThatShowedSomething) {
     EXPECT_EQ(clients[0]["sockets"], 2);
     EXPECT_EQ(clients[0]["peers"], 5);
     EXPECT_EQ(clients[1]["active"], false);
-    EXPECT_THAT(clients_text(clients), HasSubstr("10.0.0.2  yes         30s ago      3        2      5  dht.query"));
+    EXPECT_THAT(clients_text(clients), HasSubstr("10.0.0.2  yes        30s ago      3        2      5  dht.query"));
     EXPECT_THAT(clients_csv(clients), HasSubstr("10.0.0.2,true,"));
     EXPECT_EQ(clients_text({}), "no client has shown BitTorrent\n");
 }

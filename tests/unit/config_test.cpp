@@ -387,6 +387,8 @@ TEST(Suggest, NamesOnlyWhatIsNear) {
     EXPECT_EQ(suggest("stauts", words), "status");
     EXPECT_EQ(suggest("STATUS", words), "status");
     EXPECT_EQ(suggest("ban", words), "bans");
+    EXPECT_EQ(suggest("stat", words), "status");
+    EXPECT_EQ(suggest("st", words), std::nullopt);
     EXPECT_EQ(suggest("xyz", words), std::nullopt);
     EXPECT_EQ(suggest("", words), std::nullopt);
     EXPECT_EQ(suggest(std::string(10000, 's'), words), std::nullopt);

@@ -68,7 +68,7 @@ protected:
     }
     // Turns the loop in this thread until nothing happens any more.
     void settle() {
-        for (pollfd item{server_->fd(), POLLIN, 0}; poll(&item, 1, 20) > 0;)
+        for (pollfd item{server_->fd(), POLLIN, 0}; poll(&item, 1, 2) > 0;)
             server_->process();
     }
 
@@ -357,13 +357,17 @@ TEST_F(ControlTest, AHandlerMayBroadcast) {
 }
 
 TEST_F(ControlTest, FollowHandsOverLinesAndTheLastWord) {
-    start();
+    std::atomic<bool> asked{false};
+    start([&](const json&) {
+        asked = true;
+        return json{{"ok", true}};
+    });
     run();
     std::vector<std::string> lines;
-    std::thread speaker([this] {
-        while (server_->subscribers() == 0) // only for the test: the server is for one thread
+    std::thread speaker([&] {
+        while (!asked)
             std::this_thread::sleep_for(5ms);
-        stop();
+        stop(); // the server is for one thread: from here on this one
         server_->broadcast("{\"n\":1}");
         server_->broadcast("{\"n\":2}");
         server_.reset();

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: MIT
+// Scenarios: what a packet sequence must lead to, for the kernel programs (tests/bpf) and for detect::Pipeline alike.
+#pragma once
+
+#include "bpf/PacketBuilder.h"
+
+#include <array>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace btblock::test {
+
+enum class Expect { pass, drop, punt };
+
+struct Step {
+    Packet packet;
+    Expect expect;
+};
+
+struct Scenario {
+    std::string name;
+    std::vector<Step> steps;
+};
+
+// ---------------------------------------------------------------- payloads
+
+inline const std::string handshake_text = "\x13"
+                                          "BitTorrent protocol";
+inline std::string handshake() {
+    return handshake_text + std::string(8, '\0') + std::string(20, 'h') + "-qB4520-abcdefghijkl";
+}
+inline std::string dht_query() {
+    return "d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
+}
+inline std::string dht_response() {
+    return "d1:rd2:id20:mnopqrstuvwxyz123456e1:t2:aa1:y1:re";
+}
+inline std::string dht_error() {
+    return "d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee";
+}
+inline std::string dht_bep42(int width) {
+    return "d2:ip" + std::to_string(width) + ":" + std::string(static_cast<std::size_t>(width), 'i') +
+           "1:rd2:id20:mnopqrstuvwxyz123456e1:t2:aa1:y1:re";
+}
+inline std::string tracker_connect() {
+    return be(0x41727101980ULL, 8) + be(0, 4) + be(0x12345678, 4);
+}
+inline std::string tracker_announce() {
+    return be(0x1122334455667788ULL, 8) + be(1, 4) + be(9, 4) + std::string(20, 'h') + "-TR3000-abcdefghijkl" + be(0, 8) +
+           be(1000, 8) + be(0, 8) + be(2, 4) + be(0, 4) + be(77, 4) + be(0xffffffff, 4) + be(6881, 2);
+}
+inline std::string utp(unsigned type, unsigned id, unsigned seq, unsigned ack, std::uint32_t diff = 0,
+                       const std::string& data = "") {
+    return be(type << 4 | 1, 1) + be(0, 1) + be(id, 2) + be(0x01020304, 4) + be(diff, 4) + be(0x10000, 4) + be(seq, 2) +
+           be(ack, 2) + data;
+}
+inline std::string lsd() {
+    return "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: "
+           "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n\r\n";
+}
+inline std::string socks_udp(int atyp, const std::string& inner) {
+    const std::string where = atyp == 1   ? std::string("\x7f\x01\x02\x03", 4)
+                              : atyp == 4 ? std::string(16, '\x20')
+                                          : "\x0b" + std::string("example.org");
+    return be(0, 3) + be(static_cast<unsigned>(atyp), 1) + where + be(6881, 2) + inner;
+}
+// Deterministic bytes that look uniformly random.
+inline std::string noise(std::size_t n, unsigned seed) {
+    std::mt19937_64 rng(seed);
+    std::string s(n, '\0');
+    for (char& c : s)
+        c = static_cast<char>(rng() >> 32 & 0xff);
+    return s;
+}
+inline std::string tls_hello() {
+    return be(0x16, 1) + be(0x0301, 2) + be(200, 2) + be(1, 1) + be(196, 3) + be(0x0303, 2) + noise(194, 5);
+}
+inline std::string quic_initial() {
+    return be(0xc3, 1) + be(1, 4) + be(8, 1) + noise(1190, 6);
+}
+inline std::string stun_request() {
+    return be(1, 2) + be(0, 2) + be(0x2112a442, 4) + noise(12, 7);
+}
+inline std::string dtls_hello() {
+    return be(0x16, 1) + be(0xfefd, 2) + be(0, 8) + be(100, 2) + noise(100, 8);
+}
+inline std::string dns_query() {
+    return be(0xabcd, 2) + be(0x0100, 2) + be(1, 2) + be(0, 6) + std::string("\x07" "example" "\x03" "org", 12) + be(0, 1) +
+           be(1, 2) + be(1, 2);
+}
+inline std::string wireguard_init() {
+    return be(1, 1) + be(0, 3) + noise(144, 9);
+}
+inline std::string ntp_request() {
+    return be(0x23, 1) + std::string(47, '\0');
+}
+
+// ---------------------------------------------------------------- sequences
+
+inline const std::string client4 = "10.0.0.2", remote4 = "203.0.113.9", other4 = "198.51.100.77";
+inline const std::string client6 = "fd00::2", remote6 = "2001:db8::9", other6 = "2001:db8:1::77";
+
+// Payload segments of one TCP direction, in order.
+class Stream {
+public:
+    Stream(const std::string& from, std::uint16_t sport, const std::string& to, std::uint16_t dport,
+           std::uint32_t seq = 1000)
+        : base_(Packet::tcp(from, sport, to, dport)), seq_(seq) {}
+    Packet next(const std::string& bytes) {
+        Packet p = at(seq_, bytes);
+        seq_ += static_cast<std::uint32_t>(bytes.size());
+        return p;
+    }
+    [[nodiscard]] Packet at(std::uint32_t seq, const std::string& bytes) const {
+        Packet p = base_;
+        return p.seq(seq).payload(bytes);
+    }
+    [[nodiscard]] std::uint32_t seq() const { return seq_; }
+
+private:
+    Packet base_;
+    std::uint32_t seq_;
+};
+
+struct Addresses {
+    std::string client = client4, remote = remote4, other = other4;
+};
+
+// Turns 1 to 5 of an encrypted peer connection; `last` is what the fifth turn must lead to.
+inline std::vector<Step> mse_turns(const std::string& client, const std::string& remote, std::uint16_t sport,
+                                   unsigned seed, Expect third, Expect fifth) {
+    Stream a(client, sport, remote, 51000), b(remote, 51000, client, sport);
+    return {{a.next(noise(96 + 100, seed)), Expect::pass},
+            {b.next(noise(96 + 301, seed + 1)), Expect::pass},
+            {a.next(noise(56 + 33, seed + 2)), third},
+            {b.next(noise(14 + 200, seed + 3)), third == Expect::drop ? Expect::drop : Expect::pass},
+            {a.next(noise(68, seed + 4)), fifth}};
+}
+
+inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
+    using enum Expect;
+    std::vector<Scenario> all;
+    const auto udp = [&](std::uint16_t sport, std::uint16_t dport, const std::string& payload) {
+        return Packet::udp(a.client, sport, a.remote, dport).payload(payload);
+    };
+    const auto in = [&](std::uint16_t sport, std::uint16_t dport, const std::string& payload) {
+        return Packet::udp(a.remote, sport, a.client, dport).payload(payload);
+    };
+    const std::string hs = handshake();
+
+    // --- peer handshake
+    {
+        Stream out(a.client, 40000, a.remote, 6881), back(a.remote, 6881, a.client, 40000);
+        all.push_back({"handshake whole",
+                       {{out.at(999, "").flags(syn), pass},
+                        {out.next(hs), drop},
+                        {out.next("more of it"), drop},
+                        {back.next("whatever"), drop}}});
+    }
+    {
+        Stream back(a.remote, 6881, a.client, 40000);
+        all.push_back({"handshake from the outside", {{back.next(hs), drop}, {back.next("x"), drop}}});
+    }
+    for (std::size_t i = 1; i < handshake_text.size(); ++i) {
+        Stream two(a.client, 40001, a.remote, 6881);
+        all.push_back({"handshake split at " + std::to_string(i),
+                       {{two.next(hs.substr(0, i)), punt}, {two.next(hs.substr(i)), drop}}});
+        Stream again(a.client, 40001, a.remote, 6881);
+        const Packet first = again.next(hs.substr(0, i));
+        all.push_back({"handshake retransmitted at " + std::to_string(i),
+                       {{first, punt}, {first, pass}, {again.next(hs.substr(i)), drop}}});
+        for (std::size_t j = i + 1; j < handshake_text.size(); ++j) {
+            Stream three(a.client, 40001, a.remote, 6881);
+            all.push_back({"handshake split at " + std::to_string(i) + "," + std::to_string(j),
+                           {{three.next(hs.substr(0, i)), punt},
+                            {three.next(hs.substr(i, j - i)), punt},
+                            {three.next(hs.substr(j)), drop}}});
+        }
+    }
+    {
+        Stream wrap(a.client, 40002, a.remote, 6881, 0xfffffff8u);
+        all.push_back({"handshake over the sequence wrap",
+                       {{wrap.next(hs.substr(0, 12)), punt}, {wrap.next(hs.substr(12)), drop}}});
+        Stream gap(a.client, 40003, a.remote, 6881);
+        all.push_back({"handshake with a gap",
+                       {{gap.next(hs.substr(0, 5)), punt}, {gap.at(gap.seq() + 7, hs.substr(5)), pass}}});
+        Stream turned(a.client, 40004, a.remote, 6881);
+        all.push_back({"handshake out of order",
+                       {{turned.at(turned.seq() + 9, hs.substr(9)), pass}, {turned.next(hs.substr(0, 9)), pass}}});
+        Stream later(a.client, 40005, a.remote, 6667);
+        all.push_back({"handshake text not at offset 0",
+                       {{later.next("PRIVMSG #chat :hello there\r\n"), pass}, {later.next(hs), pass}}});
+        Stream mail(a.client, 40006, a.remote, 25);
+        all.push_back({"words about BitTorrent", {{mail.next("Subject: \x13" "BitTorrent protocol"), pass}}});
+    }
+
+    // --- proxies
+    {
+        Stream out(a.client, 40010, a.remote, 1080), back(a.remote, 1080, a.client, 40010);
+        all.push_back({"SOCKS5 then handshake",
+                       {{out.next(std::string("\x05\x01\x00", 3)), punt},
+                        {back.next(std::string("\x05\x00", 2)), pass},
+                        {out.next(std::string("\x05\x01\x00\x01\x7f\x01\x02\x03\x1a\xe1", 10)), punt},
+                        {back.next(std::string("\x05\x00\x00\x01\x7f\x01\x02\x03\x1a\xe1", 10)), pass},
+                        {out.next(hs), drop}}});
+        Stream four(a.client, 40011, a.remote, 1080);
+        all.push_back({"SOCKS4 then handshake",
+                       {{four.next(std::string("\x04\x01\x1a\xe1\x7f\x01\x02\x03\x00", 9)), punt}, {four.next(hs), drop}}});
+        Stream connect(a.client, 40012, a.remote, 3128);
+        all.push_back({"CONNECT then handshake",
+                       {{connect.next("CONNECT 203.0.113.5:6881 HTTP/1.1\r\n\r\n"), punt}, {connect.next(hs), drop}}});
+        Stream mirror_first(a.client, 40013, a.remote, 1080), answer(a.remote, 1080, a.client, 40013);
+        all.push_back({"SOCKS5 then the other side's handshake",
+                       {{mirror_first.next(std::string("\x05\x01\x00", 3)), punt},
+                        {answer.next(std::string("\x05\x00", 2)), pass},
+                        {answer.next(hs), drop}}});
+    }
+
+    // --- DHT
+    all.push_back({"DHT query", {{udp(6881, 6882, dht_query()), drop}, {udp(6881, 6882, "x"), drop}}});
+    all.push_back({"DHT response", {{udp(6881, 6882, dht_response()), drop}}});
+    all.push_back({"DHT error", {{udp(6881, 6882, dht_error()), drop}}});
+    all.push_back({"DHT short error", {{udp(6881, 6882, "d1:eli203e1:xe1:y1:ee"), drop}}});
+    all.push_back({"DHT BEP 42, 6 bytes", {{udp(6881, 6882, dht_bep42(6)), drop}}});
+    all.push_back({"DHT BEP 42, 18 bytes", {{udp(6881, 6882, dht_bep42(18)), drop}}});
+    all.push_back({"DHT unusual", {{udp(6881, 6882, "d1:q4:ping1:t2:aa1:y1:q1:ad2:id20:abcdefghij0123456789ee"), punt}}});
+    all.push_back({"DHT from the outside", {{in(6881, 6882, dht_query()), drop}}});
+    all.push_back({"bencode lookalike", {{udp(6881, 6882, "dx:this is no dictionary, whatever it says ok"), pass}}});
+
+    // --- UDP tracker
+    all.push_back({"tracker connect", {{udp(7000, 1337, tracker_connect()), drop}, {udp(7000, 1337, tracker_announce()), drop}}});
+    all.push_back({"tracker connect, padded", {{udp(7000, 1337, tracker_connect() + std::string(8, 'p')), drop}}});
+    all.push_back({"tracker announce alone", {{udp(7000, 1337, tracker_announce()), drop}}});
+    all.push_back({"tracker connect, wrong magic", {{udp(7000, 1337, be(0x41727101981ULL, 8) + be(0, 8)), pass}}});
+
+    // --- uTP
+    all.push_back({"uTP SYN and STATE", {{udp(7100, 7200, utp(4, 77, 1, 0)), pass}, {in(7200, 7100, utp(2, 77, 500, 1)), drop}}});
+    all.push_back({"uTP SYN and STATE, inbound", {{in(7200, 7100, utp(4, 77, 1, 0)), pass}, {udp(7100, 7200, utp(2, 77, 500, 1)), drop}}});
+    all.push_back({"uTP wrong id", {{udp(7100, 7200, utp(4, 77, 1, 0)), pass}, {in(7200, 7100, utp(2, 78, 500, 1)), pass}}});
+    all.push_back({"uTP wrong ack", {{udp(7100, 7200, utp(4, 77, 1, 0)), pass}, {in(7200, 7100, utp(2, 77, 500, 2)), pass}}});
+    all.push_back({"uTP STATE with data", {{udp(7100, 7200, utp(4, 77, 1, 0)), pass}, {in(7200, 7100, utp(2, 77, 500, 1, 0, "data")), pass}}});
+    all.push_back({"uTP SYN not strict", {{udp(7100, 7200, utp(4, 77, 1, 5)), pass}, {in(7200, 7100, utp(2, 77, 500, 1)), pass}}});
+    all.push_back({"uTP SYN of an active client", {{udp(7000, 1337, tracker_connect()), drop}, {udp(7101, 7200, utp(4, 77, 1, 0)), drop}}});
+    all.push_back({"uTP running connection",
+                   {{udp(7100, 7200, utp(0, 101, 10, 20, 5, "abc")), pass},
+                    {in(7200, 7100, utp(2, 100, 21, 10, 5)), pass},
+                    {udp(7100, 7200, utp(0, 101, 11, 21, 5, "abc")), pass},
+                    {in(7200, 7100, utp(2, 100, 22, 10, 5)), drop}}});
+    all.push_back({"uTP running connection, wrong seq",
+                   {{udp(7100, 7200, utp(0, 101, 10, 20, 5, "abc")), pass},
+                    {in(7200, 7100, utp(2, 100, 21, 10, 5)), pass},
+                    {udp(7100, 7200, utp(0, 101, 900, 21, 5, "abc")), pass},
+                    {in(7200, 7100, utp(2, 100, 22, 10, 5)), pass}}});
+
+    // --- LSD, SOCKS UDP
+    all.push_back({"LSD IPv4", {{Packet::udp(client4, 6771, "239.192.152.143", 6771).payload(lsd()), drop}}});
+    all.push_back({"LSD IPv6", {{Packet::udp(client6, 6771, "ff15::efc0:988f", 6771).payload(lsd()), drop}}});
+    all.push_back({"SSDP", {{Packet::udp(client4, 6771, "239.255.255.250", 1900).payload("M-SEARCH * HTTP/1.1\r\n\r\n"), pass}}});
+    for (const int atyp : {1, 3, 4}) {
+        const std::string kind = std::to_string(atyp);
+        all.push_back({"SOCKS UDP DHT, address type " + kind, {{udp(7300, 1080, socks_udp(atyp, dht_query())), drop}}});
+        all.push_back({"SOCKS UDP text, address type " + kind, {{udp(7300, 1080, socks_udp(atyp, std::string(40, 'x'))), pass}}});
+    }
+
+    // --- something else: clean at the first packet, later ones are not looked at
+    const auto clean_tcp = [&](const char* name, std::uint16_t port, const std::string& first) {
+        Stream s(a.client, 41000, a.remote, port);
+        all.push_back({std::string("clean ") + name, {{s.next(first), pass}, {s.next(hs), pass}}});
+    };
+    const auto clean_udp = [&](const char* name, std::uint16_t port, const std::string& first) {
+        all.push_back({std::string("clean ") + name, {{udp(41000, port, first), pass}, {udp(41000, port, dht_query()), pass}}});
+    };
+    clean_tcp("TLS", 443, tls_hello());
+    clean_tcp("SSH", 22, "SSH-2.0-OpenSSH_9.2p1\r\n");
+    clean_tcp("VNC", 5900, "RFB 003.008\n");
+    clean_tcp("SMTP", 25, "220 mail.example.org ESMTP\r\n");
+    clean_tcp("HTTP/2", 80, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    clean_tcp("Gnutella", 6346, "GNUTELLA CONNECT/0.6\r\n");
+    clean_udp("QUIC", 443, quic_initial());
+    clean_udp("STUN", 3478, stun_request());
+    clean_udp("DTLS", 5000, dtls_hello());
+    clean_udp("DNS", 53, dns_query());
+    clean_udp("WireGuard", 51820, wireguard_init());
+    clean_udp("NTP", 123, ntp_request());
+    clean_udp("SIP", 5060, "INVITE sip:bob@example.org SIP/2.0\r\n");
+
+    // --- HTTP keep-alive: every request with a query goes to user space, whatever the budget
+    {
+        Stream s(a.client, 41100, a.remote, 80);
+        Scenario http{"HTTP keep-alive", {}};
+        for (int i = 0; i < 20; ++i) {
+            http.steps.push_back({s.next("GET /image" + std::to_string(i) + ".png HTTP/1.1\r\nHost: a\r\n\r\n"), i % 2 ? punt : pass});
+            http.steps.push_back({s.next("GET /announce?x=" + std::to_string(i) + " HTTP/1.1\r\nHost: a\r\n\r\n"), punt});
+        }
+        // A request with a query asks for the two payloads after it; one without asks for none.
+        for (std::size_t i = 0; i < http.steps.size(); i += 2)
+            http.steps[i].expect = pass;
+        all.push_back(http);
+    }
+
+    // --- MSE grammar
+    all.push_back({"MSE, nothing else known", mse_turns(a.client, a.remote, 42000, 20, pass, pass)});
+    {
+        Scenario active{"MSE, active client", {{udp(7000, 1337, tracker_connect()), drop}}};
+        for (const Step& s : mse_turns(a.client, a.remote, 42001, 30, drop, drop))
+            active.steps.push_back(s);
+        all.push_back(active);
+        Scenario two{"MSE, two peers", mse_turns(a.client, a.remote, 42002, 40, pass, pass)};
+        for (const Step& s : mse_turns(a.client, a.other, 42003, 50, pass, drop))
+            two.steps.push_back(s);
+        all.push_back(two);
+        Scenario same{"MSE, the same peer twice", mse_turns(a.client, a.remote, 42004, 60, pass, pass)};
+        for (const Step& s : mse_turns(a.client, a.remote, 42005, 70, pass, pass))
+            same.steps.push_back(s);
+        all.push_back(same);
+    }
+
+    // --- budget: after eight payloads nobody looks
+    {
+        Scenario spent{"budget", {}};
+        for (int i = 0; i < 8; ++i)
+            spent.steps.push_back({udp(43000, 43001, "ordinary text " + std::to_string(i)), pass});
+        spent.steps.push_back({udp(43000, 43001, dht_query()), pass});
+        all.push_back(spent);
+        Scenario last = spent;
+        last.name = "budget, last one";
+        last.steps.erase(last.steps.begin());
+        last.steps.back().expect = drop;
+        all.push_back(last);
+    }
+    return all;
+}
+
+// The same with the addresses of the IPv6 clients.
+inline std::vector<Scenario> scenarios6() {
+    return scenarios({client6, remote6, other6});
+}
+
+// Every scenario of both families.
+inline std::vector<Scenario> all_scenarios() {
+    std::vector<Scenario> all = scenarios();
+    for (Scenario& s : scenarios6()) {
+        s.name += " (IPv6)";
+        all.push_back(std::move(s));
+    }
+    return all;
+}
+
+} // namespace btblock::test

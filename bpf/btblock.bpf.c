@@ -6,7 +6,7 @@
 #include "env.h"
 
 #define BT_TC_NEXT (-1) /* TC_ACT_UNSPEC: other people's programs still run */
-#define BT_TC_DROP 2	/* TC_ACT_SHOT */
+#define BT_TC_DROP 2    /* TC_ACT_SHOT */
 
 static BT_INLINE int bt_tc(struct __sk_buff *skb, __u32 link_len, __u32 hook)
 {

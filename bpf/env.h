@@ -13,8 +13,8 @@
 const volatile __u8 bt_have_coarse_clock = 0;
 
 struct bt_ctx {
-	void *ctx;			/* struct __sk_buff or struct xdp_md */
-	__u32 hook;			/* enum bt_hook */
+	void *ctx;  /* struct __sk_buff or struct xdp_md */
+	__u32 hook; /* enum bt_hook */
 	__u32 ifindex;
 };
 
@@ -97,17 +97,17 @@ static BT_INLINE int bt_is_allowed(struct bt_ctx *c, const struct bt_addr *a)
 	return allow && allow->expires_ns > bt_now(c);
 }
 
-#define BT_FIND(name, map, key_t, value_t)                                        \
-	static BT_INLINE value_t *name(struct bt_ctx *c, const key_t *key)        \
-	{                                                                         \
-		(void)c;                                                          \
-		return bpf_map_lookup_elem(&map, key);                            \
+#define BT_FIND(name, map, key_t, value_t)                                                                                       \
+	static BT_INLINE value_t *name(struct bt_ctx *c, const key_t *key)                                                       \
+	{                                                                                                                        \
+		(void)c;                                                                                                         \
+		return bpf_map_lookup_elem(&map, key);                                                                           \
 	}
-#define BT_STORE(name, map, key_t, value_t)                                       \
-	static BT_INLINE int name(struct bt_ctx *c, const key_t *key, const value_t *value) \
-	{                                                                         \
-		(void)c;                                                          \
-		return (int)bpf_map_update_elem(&map, key, value, BPF_ANY);       \
+#define BT_STORE(name, map, key_t, value_t)                                                                                      \
+	static BT_INLINE int name(struct bt_ctx *c, const key_t *key, const value_t *value)                                      \
+	{                                                                                                                        \
+		(void)c;                                                                                                         \
+		return (int)bpf_map_update_elem(&map, key, value, BPF_ANY);                                                      \
 	}
 
 BT_FIND(bt_ban_find, bt_bans, struct bt_addr, struct bt_ban)
@@ -150,22 +150,22 @@ static BT_INLINE void bt_find_udp_facts(struct bt_scratch *s);
 static BT_INLINE void bt_find_tcp_facts(struct bt_scratch *s);
 static BT_INLINE void bt_emit(struct bt_ctx *c, const struct bt_pkt *p, __u8 kind, __u32 evidence, __u8 action, __u8 client_is);
 
-#define BT_STAGE(name)                                                                                   \
-	__attribute__((noinline)) int bt_##name##_stage(__u32 hook, __u32 ifindex);                      \
-	static BT_INLINE int bt_run_##name(struct bt_ctx *c, struct bt_scratch *s)                       \
-	{                                                                                                \
-		int answer = bt_##name##_stage(c->hook, c->ifindex);                                     \
-                                                                                                         \
-		(void)s;                                                                                 \
-		BT_BARRIER();                                                                            \
-		return answer;                                                                           \
-	}                                                                                                \
-	__attribute__((noinline)) int bt_##name##_stage(__u32 hook, __u32 ifindex)                       \
-	{                                                                                                \
-		struct bt_ctx c = { 0, hook, ifindex };                                                  \
-		struct bt_scratch *scratch = bt_scratch_get(&c);                                         \
-                                                                                                         \
-		return scratch ? (int)bt_##name(&c, scratch) : 0;                                        \
+#define BT_STAGE(name)                                                                                                           \
+	__attribute__((noinline)) int bt_##name##_stage(__u32 hook, __u32 ifindex);                                              \
+	static BT_INLINE int bt_run_##name(struct bt_ctx *c, struct bt_scratch *s)                                               \
+	{                                                                                                                        \
+		int answer = bt_##name##_stage(c->hook, c->ifindex);                                                             \
+                                                                                                                                 \
+		(void)s;                                                                                                         \
+		BT_BARRIER();                                                                                                    \
+		return answer;                                                                                                   \
+	}                                                                                                                        \
+	__attribute__((noinline)) int bt_##name##_stage(__u32 hook, __u32 ifindex)                                               \
+	{                                                                                                                        \
+		struct bt_ctx c = { 0, hook, ifindex };                                                                          \
+		struct bt_scratch *scratch = bt_scratch_get(&c);                                                                 \
+                                                                                                                                 \
+		return scratch ? (int)bt_##name(&c, scratch) : 0;                                                                \
 	}
 
 #include "btblock/inspect.h"

@@ -30,18 +30,18 @@ typedef unsigned long long bt_u64;
 /* ------------------------------------------------------------------ limits */
 
 enum {
-	BT_HEAD_LEN = 96,		/* payload bytes the kernel looks at */
-	BT_PUNT_BUDGET = 8,		/* payload packets of a half-flow that are inspected */
-	BT_BAN_PORTS = 8,		/* endpoints a ban entry can name */
-	BT_COMMENT_LEN = 48,		/* operator's comment on a ban or allow entry, NUL-terminated */
+	BT_HEAD_LEN = 96,    /* payload bytes the kernel looks at */
+	BT_PUNT_BUDGET = 8,  /* payload packets of a half-flow that are inspected */
+	BT_BAN_PORTS = 8,    /* endpoints a ban entry can name */
+	BT_COMMENT_LEN = 48, /* operator's comment on a ban or allow entry, NUL-terminated */
 };
 
 #define BT_NSEC_PER_SEC 1000000000ULL
-#define BT_UDP_IDLE_NS (120 * BT_NSEC_PER_SEC)	/* an idle UDP tuple is a new flow after this */
+#define BT_UDP_IDLE_NS (120 * BT_NSEC_PER_SEC)   /* an idle UDP tuple is a new flow after this */
 #define BT_SOCKET_TTL_NS (900 * BT_NSEC_PER_SEC) /* condemned socket, refreshed by use */
-#define BT_PEER_TTL_NS (900 * BT_NSEC_PER_SEC)	/* learned peer of a client */
+#define BT_PEER_TTL_NS (900 * BT_NSEC_PER_SEC)   /* learned peer of a client */
 #define BT_CLIENT_TTL_NS (900 * BT_NSEC_PER_SEC) /* a client counts as BitTorrent-active this long */
-#define BT_LEASE_NS (3 * BT_NSEC_PER_SEC)	/* how long one renewal of the daemon's lease holds */
+#define BT_LEASE_NS (3 * BT_NSEC_PER_SEC)        /* how long one renewal of the daemon's lease holds */
 #define BT_DEFAULT_MARK 0x20000000u
 
 /* ------------------------------------------------------------------ addresses and tuples */
@@ -57,7 +57,7 @@ struct bt_addr {
 struct bt_tuple {
 	struct bt_addr src, dst;
 	bt_u16 sport, dport;
-	bt_u8 proto;			/* IPPROTO_TCP or IPPROTO_UDP */
+	bt_u8 proto; /* IPPROTO_TCP or IPPROTO_UDP */
 	bt_u8 pad[3];
 };
 
@@ -79,7 +79,7 @@ struct bt_peer_key {
 
 /* Key of the longest-prefix maps bt_allow and bt_inside. IPv4 prefixes count from bit 96. */
 struct bt_lpm_key {
-	bt_u32 prefixlen;		/* 0..128 */
+	bt_u32 prefixlen; /* 0..128 */
 	struct bt_addr addr;
 };
 
@@ -123,53 +123,54 @@ enum bt_evidence {
 /* ------------------------------------------------------------------ map values */
 
 enum bt_verdict {
-	BT_V_UNKNOWN,			/* still looking */
-	BT_V_CLEAN,			/* proved to be another protocol, or budget spent */
-	BT_V_ALLOWED,			/* an allowlisted address takes part */
-	BT_V_HTTP,			/* HTTP requests: every one is looked at (keep-alive) */
-	BT_V_BLOCKED,			/* BitTorrent: payload is dropped */
+	BT_V_UNKNOWN, /* still looking */
+	BT_V_CLEAN,   /* proved to be another protocol, or budget spent */
+	BT_V_ALLOWED, /* an allowlisted address takes part */
+	BT_V_HTTP,    /* HTTP requests: every one is looked at (keep-alive) */
+	BT_V_BLOCKED, /* BitTorrent: payload is dropped */
 };
 
-enum {					/* bt_flow.flags */
-	BT_F_RANDOM = 1 << 0,		/* first payload looked uniformly random */
-	BT_F_UTP_SYN = 1 << 1,		/* sent a strict uTP SYN: utp_id, utp_seq hold it */
-	BT_F_UTP_SEEN = 1 << 2,		/* sent something of uTP shape: utp_id, utp_seq hold it */
-	BT_F_PROXY = 1 << 3,		/* SOCKS or HTTP CONNECT: an inner stream starts later */
-	BT_F_UTP_ACKED = 1 << 4,	/* a uTP packet acknowledged the mirror's sequence */
-	BT_F_ORDERED = 1 << 5,		/* next_seq is valid */
-	BT_F_SECOND = 1 << 6,		/* this side answered: its first payload came after the mirror's */
-	BT_F_MSE_T3 = 1 << 7,		/* turns 1 to 3 had the lengths and randomness of MSE */
+enum {                          /* bt_flow.flags */
+       BT_F_RANDOM = 1 << 0,    /* first payload looked uniformly random */
+       BT_F_UTP_SYN = 1 << 1,   /* sent a strict uTP SYN: utp_id, utp_seq hold it */
+       BT_F_UTP_SEEN = 1 << 2,  /* sent something of uTP shape: utp_id, utp_seq hold it */
+       BT_F_PROXY = 1 << 3,     /* SOCKS or HTTP CONNECT: an inner stream starts later */
+       BT_F_UTP_ACKED = 1 << 4, /* a uTP packet acknowledged the mirror's sequence */
+       BT_F_ORDERED = 1 << 5,   /* next_seq is valid */
+       BT_F_SECOND = 1 << 6,    /* this side answered: its first payload came after the mirror's */
+       BT_F_MSE_T3 = 1 << 7,    /* turns 1 to 3 had the lengths and randomness of MSE */
 };
 
 /* Value of bt_flows. */
 struct bt_flow {
 	bt_u64 last_seen_ns;
-	bt_u32 owner;			/* the hook that made it: ifindex << 1 | egress */
-	bt_u32 next_seq;		/* TCP: sequence number after the last in-order payload */
-	bt_u32 evidence;		/* mask, once blocked or weighed */
-	bt_u16 first_len;		/* length of the first payload packet, saturated */
-	bt_u16 turn_len;		/* bytes sent since the mirror last spoke, saturated */
-	bt_u16 utp_id;			/* connection id of the remembered uTP packet */
-	bt_u16 utp_seq;			/* sequence number of it */
-	bt_u8 verdict;			/* enum bt_verdict */
-	bt_u8 seen;			/* payload packets inspected */
-	bt_u8 matched;			/* bytes of the peer handshake matched so far */
+	bt_u32 owner;     /* the hook that made it: ifindex << 1 | egress */
+	bt_u32 next_seq;  /* TCP: sequence number after the last in-order payload */
+	bt_u32 evidence;  /* mask, once blocked or weighed */
+	bt_u16 first_len; /* length of the first payload packet, saturated */
+	bt_u16 turn_len;  /* bytes sent since the mirror last spoke, saturated */
+	bt_u16 utp_id;    /* connection id of the remembered uTP packet */
+	bt_u16 utp_seq;   /* sequence number of it */
+	bt_u8 verdict;    /* enum bt_verdict */
+	bt_u8 seen;       /* payload packets inspected */
+	bt_u8 matched;    /* bytes of the peer handshake matched so far */
 	bt_u8 flags;
-	bt_u8 turn;			/* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
-	bt_u8 want;			/* following payload packets that user space still wants */
-	bt_u8 pad[2];
+	bt_u8 turn;  /* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
+	bt_u8 want;  /* following payload packets that user space still wants */
+	bt_u8 leaky; /* a packet passed that user space should have seen */
+	bt_u8 pad;
 };
 
-enum {					/* bt_ban.flags */
-	BT_BAN_SUBNET64 = 1 << 0,	/* IPv6: the key is a /64, host part zero */
-	BT_BAN_MANUAL = 1 << 1,		/* added by the operator */
+enum {                           /* bt_ban.flags */
+       BT_BAN_SUBNET64 = 1 << 0, /* IPv6: the key is a /64, host part zero */
+       BT_BAN_MANUAL = 1 << 1,   /* added by the operator */
 };
 
 /* Value of bt_bans (key: struct bt_addr). No ports named: the whole address is banned. */
 struct bt_ban {
 	bt_u64 created_ns;
-	bt_u64 expires_ns;		/* ~0: never */
-	bt_u64 hits;			/* packets dropped, approximate */
+	bt_u64 expires_ns; /* ~0: never */
+	bt_u64 hits;       /* packets dropped, approximate */
 	bt_u32 evidence;
 	bt_u16 flags;
 	bt_u16 port_count;
@@ -189,34 +190,33 @@ struct bt_mark {
 struct bt_client {
 	bt_u64 active_until_ns;
 	bt_u64 first_seen_ns;
-	bt_u64 dropped;			/* packets */
-	bt_u32 evidence;		/* everything proved so far */
-	bt_u32 detections;		/* flows */
-	struct bt_addr mse_peer;	/* remote end of the last flow with an MSE-shaped opening */
+	bt_u64 dropped;          /* packets */
+	bt_u32 evidence;         /* everything proved so far */
+	bt_u32 detections;       /* flows */
+	struct bt_addr mse_peer; /* remote end of the last flow with an MSE-shaped opening */
 	bt_u64 mse_until_ns;
 };
 
 /* Value of bt_allow. */
 struct bt_allow {
-	bt_u64 expires_ns;		/* ~0: never */
+	bt_u64 expires_ns; /* ~0: never */
 	char comment[BT_COMMENT_LEN];
 };
 
-enum {					/* bt_config.flags */
-	BT_C_MONITOR = 1 << 0,		/* count and report, drop nothing */
-	BT_C_STRICT_PORTS = 1 << 1,	/* whitelisted ports are exempt from everything */
-	BT_C_BLOCK_SOCKS = 1 << 2,	/* a SOCKS negotiation alone is enough */
+enum {                             /* bt_config.flags */
+       BT_C_MONITOR = 1 << 0,      /* count and report, drop nothing */
+       BT_C_STRICT_PORTS = 1 << 1, /* whitelisted ports are exempt from everything */
 };
 
 enum { BT_WHITELIST_PORTS = 32 };
 
 /* Value of bt_config (one entry): what the daemon may change while programs run. */
 struct bt_config {
-	bt_u64 lease_until_ns;		/* punt only before this */
+	bt_u64 lease_until_ns; /* punt only before this */
 	bt_u32 flags;
-	bt_u32 mark;			/* the punt bit */
-	bt_u32 event_rate;		/* events a second and CPU */
-	bt_u32 new_flow_rate;		/* new half-flows a second and CPU before the flood guard acts */
+	bt_u32 mark;          /* the punt bit */
+	bt_u32 event_rate;    /* events a second and CPU */
+	bt_u32 new_flow_rate; /* new half-flows a second and CPU before the flood guard acts */
 	bt_u32 port_count;
 	bt_u16 ports[BT_WHITELIST_PORTS];
 	bt_u32 pad;
@@ -240,46 +240,46 @@ enum bt_action { BT_ACT_PASS, BT_ACT_DROP, BT_ACT_PUNT };
 struct bt_event {
 	bt_u64 time_ns;
 	bt_u32 ifindex;
-	bt_u32 evidence;		/* mask */
-	struct bt_tuple tuple;		/* direction of the packet that decided */
+	bt_u32 evidence;       /* mask */
+	struct bt_tuple tuple; /* direction of the packet that decided */
 	bt_u16 payload_len;
-	bt_u8 kind;			/* enum bt_event_kind */
-	bt_u8 hook;			/* enum bt_hook */
-	bt_u8 action;			/* enum bt_action: what was done to the packet */
-	bt_u8 monitor;			/* 1: monitor mode, a drop was only counted */
-	bt_u8 client_is;		/* 0 unknown, 1 tuple.src is inside, 2 tuple.dst is inside */
+	bt_u8 kind;      /* enum bt_event_kind */
+	bt_u8 hook;      /* enum bt_hook */
+	bt_u8 action;    /* enum bt_action: what was done to the packet */
+	bt_u8 monitor;   /* 1: monitor mode, a drop was only counted */
+	bt_u8 client_is; /* 0 unknown, 1 tuple.src is inside, 2 tuple.dst is inside */
 	bt_u8 pad;
 };
 
 /* ------------------------------------------------------------------ counters */
 
 enum bt_stat {
-	BT_S_SEEN,			/* packets that reached a TC hook or, if dropped there, XDP */
+	BT_S_SEEN, /* packets that reached a TC hook or, if dropped there, XDP */
 	BT_S_DROP_BAN,
 	BT_S_DROP_SOCKET,
 	BT_S_DROP_PEER,
-	BT_S_DROP_FLOW,			/* later packets of a blocked half-flow */
-	BT_S_DROP_DETECTED,		/* packets that decided */
+	BT_S_DROP_FLOW,     /* later packets of a blocked half-flow */
+	BT_S_DROP_DETECTED, /* packets that decided */
 	BT_S_PUNTED,
-	BT_S_PUNT_NO_LEASE,		/* would have been punted, but no daemon */
+	BT_S_PUNT_NO_LEASE, /* would have been punted, but no daemon */
 	BT_S_NEW_FLOWS,
-	BT_S_FLOOD_SKIPPED,		/* no half-flow made: rate guard or full map */
+	BT_S_FLOOD_SKIPPED, /* no half-flow made: rate guard or full map */
 	BT_S_CLEAN_EARLY,
-	BT_S_PARSE_SKIPPED,		/* neither TCP nor UDP over IP, or cut short */
-	BT_S_FRAGMENTS,			/* non-first fragments: bans only */
+	BT_S_PARSE_SKIPPED, /* neither TCP nor UDP over IP, or cut short */
+	BT_S_FRAGMENTS,     /* non-first fragments: bans only */
 	BT_S_EVENTS_SENT,
-	BT_S_EVENTS_LOST,		/* ring full */
-	BT_S_EVENTS_LIMITED,		/* rate limit */
-	BT_S_QUEUE_DROPPED,		/* verdicts of the daemon */
+	BT_S_EVENTS_LOST,    /* ring full */
+	BT_S_EVENTS_LIMITED, /* rate limit */
+	BT_S_QUEUE_DROPPED,  /* verdicts of the daemon */
 	BT_S_QUEUE_PASSED,
-	BT_S_CONDEMNED,			/* sockets */
-	BT_S_LEARNED,			/* peers */
-	BT_S_MONITORED,			/* drops that monitor mode let pass */
-	BT_S_LEAKED_DHT,		/* control packets recognised only after an earlier one had passed */
+	BT_S_CONDEMNED,  /* sockets */
+	BT_S_LEARNED,    /* peers */
+	BT_S_MONITORED,  /* drops that monitor mode let pass */
+	BT_S_LEAKED_DHT, /* control packets recognised only after an earlier one had passed */
 	BT_S_LEAKED_UDP_TRACKER,
 	BT_S_LEAKED_HTTP,
 	BT_S_LEAKED_LSD,
-	BT_S_DETECTIONS,		/* first of BT_EV_COUNT counters, one per evidence code */
+	BT_S_DETECTIONS, /* first of BT_EV_COUNT counters, one per evidence code */
 	BT_S_COUNT = BT_S_DETECTIONS + 26,
 };
 

@@ -35,7 +35,8 @@ static BT_INLINE int bt_is_handshake(const struct bt_head *h)
  */
 static BT_INLINE bt_u8 bt_match_handshake(const struct bt_head *h, bt_u8 matched)
 {
-	static const bt_u8 text[64] = "\x13" "BitTorrent protocol";
+	static const bt_u8 text[64] = "\x13"
+				      "BitTorrent protocol";
 	bt_u32 i, at;
 
 	for (i = 0; i < BT_HANDSHAKE_LEN; i++) {
@@ -74,9 +75,11 @@ static BT_INLINE bt_u8 bt_detect_dht(const struct bt_head *h)
 	    bt_is_digit(h->b[8]) && h->b[9] == 'e' && bt_is_digit(h->b[10]))
 		return BT_EV_DHT_ERROR;
 	/* BEP 42: the requestor's compact endpoint comes first, 6 or 18 bytes */
-	if (first >> 8 == BT_TXT8(0, 'd', '2', ':', 'i', 'p', '6', ':') && bt_be64(h->b + 13) == BT_TXT8('1', ':', 'r', 'd', '2', ':', 'i', 'd'))
+	if (first >> 8 == BT_TXT8(0, 'd', '2', ':', 'i', 'p', '6', ':') &&
+	    bt_be64(h->b + 13) == BT_TXT8('1', ':', 'r', 'd', '2', ':', 'i', 'd'))
 		return BT_EV_DHT_RESPONSE;
-	if (first == BT_TXT8('d', '2', ':', 'i', 'p', '1', '8', ':') && bt_be64(h->b + 26) == BT_TXT8('1', ':', 'r', 'd', '2', ':', 'i', 'd'))
+	if (first == BT_TXT8('d', '2', ':', 'i', 'p', '1', '8', ':') &&
+	    bt_be64(h->b + 26) == BT_TXT8('1', ':', 'r', 'd', '2', ':', 'i', 'd'))
 		return BT_EV_DHT_RESPONSE;
 	return BT_EV_NONE;
 }
@@ -84,7 +87,8 @@ static BT_INLINE bt_u8 bt_detect_dht(const struct bt_head *h)
 /* Could be a bencoded dictionary: worth the full check in user space. */
 static BT_INLINE int bt_maybe_bencode(const struct bt_head *h)
 {
-	return h->wire_len >= 12 && h->b[0] == 'd' && bt_is_digit(h->b[1]) && (h->b[2] == ':' || (bt_is_digit(h->b[2]) && h->b[3] == ':'));
+	return h->wire_len >= 12 && h->b[0] == 'd' && bt_is_digit(h->b[1]) &&
+	       (h->b[2] == ':' || (bt_is_digit(h->b[2]) && h->b[3] == ':'));
 }
 
 /* ------------------------------------------------------------------ UDP tracker (BEP 15, 41) */
@@ -94,8 +98,9 @@ static BT_INLINE int bt_is_azureus_id(const bt_u8 *b)
 {
 	bt_u8 x = b[1] | 0x20, y = b[2];
 
-	return b[0] == '-' && b[7] == '-' && x >= 'a' && x <= 'z' && ((y >= '0' && y <= '9') || (y >= 'A' && y <= 'Z') || (y >= 'a' && y <= 'z') || y == '~') &&
-	       b[3] > ' ' && b[3] < 127 && b[4] > ' ' && b[4] < 127 && b[5] > ' ' && b[5] < 127 && b[6] > ' ' && b[6] < 127;
+	return b[0] == '-' && b[7] == '-' && x >= 'a' && x <= 'z' &&
+	       ((y >= '0' && y <= '9') || (y >= 'A' && y <= 'Z') || (y >= 'a' && y <= 'z') || y == '~') && b[3] > ' ' &&
+	       b[3] < 127 && b[4] > ' ' && b[4] < 127 && b[5] > ' ' && b[5] < 127 && b[6] > ' ' && b[6] < 127;
 }
 
 static BT_INLINE bt_u8 bt_detect_udp_tracker(const struct bt_head *h)
@@ -130,7 +135,7 @@ static BT_INLINE int bt_is_lsd(const struct bt_tuple *t, const struct bt_head *h
 enum { BT_UTP_DATA, BT_UTP_FIN, BT_UTP_STATE, BT_UTP_RESET, BT_UTP_SYN };
 
 struct bt_utp {
-	bt_u32 header_len;		/* with extensions */
+	bt_u32 header_len; /* with extensions */
 	bt_u32 diff;
 	bt_u32 wnd;
 	bt_u16 id, seq, ack;
@@ -207,7 +212,7 @@ static BT_INLINE bt_u32 bt_socks_udp_offset(const struct bt_head *h)
  */
 static BT_INLINE int bt_looks_random(const struct bt_head *h)
 {
-	bt_u64 bits = 0, high = 0, v;	/* counts in each byte, at most 12 * 8 */
+	bt_u64 bits = 0, high = 0, v; /* counts in each byte, at most 12 * 8 */
 	bt_u32 i;
 
 	if (h->len < BT_HEAD_LEN)
@@ -267,9 +272,9 @@ static BT_INLINE int bt_is_other_udp(const struct bt_head *h)
 	    ((h->b[0] == 1 && h->wire_len == 148) || (h->b[0] == 2 && h->wire_len == 92) || (h->b[0] == 3 && h->wire_len == 64)))
 		return 1;
 	/* SIP, SSDP and other HTTP-shaped discovery */
-	if (first == BT_TXT4('S', 'I', 'P', '/') || first == BT_TXT4('M', '-', 'S', 'E') || first == BT_TXT4('N', 'O', 'T', 'I') ||
-	    first == BT_TXT4('H', 'T', 'T', 'P') || first == BT_TXT4('R', 'E', 'G', 'I') || first == BT_TXT4('I', 'N', 'V', 'I') ||
-	    first == BT_TXT4('O', 'P', 'T', 'I'))
+	if (first == BT_TXT4('S', 'I', 'P', '/') || first == BT_TXT4('M', '-', 'S', 'E') ||
+	    first == BT_TXT4('N', 'O', 'T', 'I') || first == BT_TXT4('H', 'T', 'T', 'P') ||
+	    first == BT_TXT4('R', 'E', 'G', 'I') || first == BT_TXT4('I', 'N', 'V', 'I') || first == BT_TXT4('O', 'P', 'T', 'I'))
 		return 1;
 	return 0;
 }
@@ -379,16 +384,16 @@ static BT_INLINE int bt_maybe_message(const struct bt_head *h)
  */
 struct bt_facts {
 	struct bt_utp utp;
-	bt_u32 socks_off;		/* offset of a datagram inside a SOCKS UDP header, or 0 */
-	bt_u8 evidence;			/* DHT, tracker or LSD by structure alone, or BT_EV_NONE */
+	bt_u32 socks_off; /* offset of a datagram inside a SOCKS UDP header, or 0 */
+	bt_u8 evidence;   /* DHT, tracker or LSD by structure alone, or BT_EV_NONE */
 	bt_u8 is_utp, is_utp_syn;
-	bt_u8 is_bencode;		/* may be */
-	bt_u8 is_other;			/* certainly another protocol */
+	bt_u8 is_bencode; /* may be */
+	bt_u8 is_other;   /* certainly another protocol */
 	bt_u8 is_handshake;
-	bt_u8 matched;			/* bytes of a handshake that the half-flow has matched with this packet */
+	bt_u8 matched; /* bytes of a handshake that the half-flow has matched with this packet */
 	bt_u8 is_http, has_query;
 	bt_u8 is_proxy;
-	bt_u8 is_message;		/* may be */
+	bt_u8 is_message; /* may be */
 	bt_u8 is_random;
 };
 

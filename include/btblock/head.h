@@ -13,8 +13,8 @@
 #include "btblock/wire.h"
 
 struct bt_head {
-	bt_u32 len;			/* valid bytes of b, at most BT_HEAD_LEN */
-	bt_u32 wire_len;		/* payload bytes of the packet */
+	bt_u32 len;      /* valid bytes of b, at most BT_HEAD_LEN */
+	bt_u32 wire_len; /* payload bytes of the packet */
 	bt_u8 b[BT_HEAD_LEN] __attribute__((aligned(8)));
 };
 

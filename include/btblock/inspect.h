@@ -31,9 +31,9 @@
 
 enum bt_judgement {
 	BT_J_NOTHING,
-	BT_J_PROVES,			/* *evidence says what */
-	BT_J_OTHER,			/* the half-flow is certainly something else */
-	BT_J_PUNT,			/* user space should see this packet */
+	BT_J_PROVES, /* *evidence says what */
+	BT_J_OTHER,  /* the half-flow is certainly something else */
+	BT_J_PUNT,   /* user space should see this packet */
 };
 
 /* What one packet needs; contents do not outlive it. That all of it lies in memory the verifier
@@ -41,14 +41,15 @@ enum bt_judgement {
 struct bt_scratch {
 	struct bt_pkt pkt;
 	struct bt_head head;
-	struct bt_flow flow;		/* the half-flow: a copy, written back at the end */
-	struct bt_flow mirror;		/* the other direction, zero when it has not been seen */
+	struct bt_flow flow;   /* the half-flow: a copy, written back at the end */
+	struct bt_flow mirror; /* the other direction, zero when it has not been seen */
 	struct bt_tuple mirror_tuple;
 	struct bt_client client;
 	struct bt_facts facts;
-	bt_u32 evidence;		/* code of the last judgement */
+	bt_u32 evidence; /* code of the last judgement */
 	bt_u32 judgement;
-	bt_u32 is_new;			/* no half-flow was found */
+	bt_u32 is_new; /* no half-flow was found */
+	bt_u32 side;   /* which end is the client, while convicting */
 };
 
 /*
@@ -57,10 +58,10 @@ struct bt_scratch {
  * whatever was known where it is called.
  */
 #ifndef BT_STAGE
-#define BT_STAGE(name)                                                              \
-	static BT_INLINE int bt_run_##name(struct bt_ctx *c, struct bt_scratch *s)  \
-	{                                                                           \
-		return (int)bt_##name(c, s);                                        \
+#define BT_STAGE(name)                                                                                                           \
+	static BT_INLINE int bt_run_##name(struct bt_ctx *c, struct bt_scratch *s)                                               \
+	{                                                                                                                        \
+		return (int)bt_##name(c, s);                                                                                     \
 	}
 #endif
 
@@ -186,7 +187,8 @@ static BT_INLINE void bt_learn(struct bt_ctx *c, const struct bt_tuple *t, bt_u6
 		bt_count(c, BT_S_LEARNED);
 }
 
-static BT_INLINE int bt_peer_live(struct bt_ctx *c, const struct bt_addr *client, const struct bt_addr *peer, bt_u16 port, bt_u64 now)
+static BT_INLINE int bt_peer_live(struct bt_ctx *c, const struct bt_addr *client, const struct bt_addr *peer, bt_u16 port,
+				  bt_u64 now)
 {
 	struct bt_peer_key k;
 	struct bt_mark *mark;
@@ -473,7 +475,8 @@ static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct b
 	if (bt_is_allowed(c, &t->src) || bt_is_allowed(c, &t->dst))
 		return BT_ACT_PASS;
 	bt_count_evidence(c, code);
-	bt_emit(c, p, BT_K_DETECTION, BT_EV_BIT(code), cfg->flags & BT_C_MONITOR ? BT_ACT_PASS : BT_ACT_DROP, bt_client_side(c, t));
+	bt_emit(c, p, BT_K_DETECTION, BT_EV_BIT(code), cfg->flags & BT_C_MONITOR ? BT_ACT_PASS : BT_ACT_DROP,
+		bt_client_side(c, t));
 	return bt_dropped(c, cfg, BT_S_DROP_PEER);
 }
 BT_STAGE(inspect_bare)
@@ -499,29 +502,38 @@ static BT_INLINE int bt_convict(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_config *cfg = bt_settings(c);
 	const struct bt_tuple *t = &s->pkt.tuple;
-	bt_u8 code = (bt_u8)s->evidence, side = bt_client_side(c, t);
-	int two_way = code == BT_EV_UTP_PAIR || code == BT_EV_UTP_DATA;
-	struct bt_flow *mirror = bt_flow_find(c, &s->mirror_tuple);
+	bt_u8 code = (bt_u8)s->evidence, side;
 	bt_u64 now = bt_now(c);
+	int forgeable;
 
 	if (!cfg || code >= BT_EV_COUNT)
 		return 0;
 	s->flow.verdict = BT_V_BLOCKED;
 	s->flow.evidence |= BT_EV_BIT(code);
-	if (mirror) {
-		mirror->verdict = BT_V_BLOCKED;
-		mirror->evidence |= BT_EV_BIT(code);
-	} else {
-		bt_flow_store(c, &s->mirror_tuple, &s->flow);
+	side = (bt_u8)bt_forget(&s->side, bt_client_side(c, t));
+	/* A datagram from outside that nobody asked for: what the inside sends is judged by itself. */
+	forgeable = t->proto == BT_IPPROTO_UDP && side == BT_SIDE_DST && code != BT_EV_UTP_PAIR && code != BT_EV_UTP_DATA;
+	if (!forgeable) {
+		struct bt_flow *mirror = bt_flow_find(c, &s->mirror_tuple);
+
+		if (mirror) {
+			mirror->verdict = BT_V_BLOCKED;
+			mirror->evidence |= BT_EV_BIT(code);
+		} else {
+			bt_flow_store(c, &s->mirror_tuple, &s->flow);
+		}
 	}
-	if (side != BT_SIDE_NONE) {
+	BT_BARRIER();
+	if (s->flow.leaky && code >= BT_EV_DHT_QUERY && code <= BT_EV_TRACKER_UDP_SCRAPE)
+		bt_count(c, code <= BT_EV_DHT_ERROR ? BT_S_LEAKED_DHT : BT_S_LEAKED_UDP_TRACKER);
+	if (side != BT_SIDE_NONE && code != BT_EV_SOCKET_CONDEMNED) {
 		const struct bt_addr *client = side == BT_SIDE_SRC ? &t->src : &t->dst;
 
 		/* Only a socket on the inside, and only by what it sent itself or what answered it: a
 		 * forged datagram from outside must neither close an inside service nor accuse a client. */
-		if (side == BT_SIDE_SRC || two_way || t->proto == BT_IPPROTO_TCP)
+		if (!forgeable)
 			bt_client_seen(c, client, code, now);
-		if (t->proto == BT_IPPROTO_UDP && code != BT_EV_LSD_ANNOUNCE && (side == BT_SIDE_SRC || two_way))
+		if (t->proto == BT_IPPROTO_UDP && code != BT_EV_LSD_ANNOUNCE && !forgeable)
 			bt_condemn(c, client, side == BT_SIDE_SRC ? t->sport : t->dport, code, now);
 		if (t->proto == BT_IPPROTO_UDP && code != BT_EV_LSD_ANNOUNCE && side == BT_SIDE_SRC)
 			bt_learn(c, t, now);
@@ -531,6 +543,14 @@ static BT_INLINE int bt_convict(struct bt_ctx *c, struct bt_scratch *s)
 	return 0;
 }
 BT_STAGE(convict)
+
+static BT_INLINE void bt_new_flow(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+{
+	__builtin_memset(&s->flow, 0, sizeof(s->flow));
+	s->flow.owner = bt_owner(c);
+	s->flow.last_seen_ns = now;
+	bt_count(c, BT_S_NEW_FLOWS);
+}
 
 static BT_INLINE int bt_is_whitelisted_port(const struct bt_config *cfg, const struct bt_tuple *t)
 {
@@ -551,7 +571,8 @@ static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s, bt_u64 no
 
 	if (t->proto == BT_IPPROTO_UDP) {
 		s->judgement = bt_judge_udp(c, s, now);
-	} else if (s->is_new && (bt_peer_live(c, &t->src, &t->dst, t->dport, now) || bt_peer_live(c, &t->dst, &t->src, t->sport, now))) {
+	} else if (s->is_new &&
+		   (bt_peer_live(c, &t->src, &t->dst, t->dport, now) || bt_peer_live(c, &t->dst, &t->src, t->sport, now))) {
 		/* a connection to a learned peer that was open before the peer was learned */
 		s->evidence = BT_EV_PEER_LEARNED;
 		s->judgement = BT_J_PROVES;
@@ -565,6 +586,7 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 {
 	struct bt_pkt *p = &s->pkt;
 	struct bt_flow *f = &s->flow, *mirror, *found;
+	int punt;
 
 	if (bt_load_head(c, p->payload_off, p->payload_len, &s->head)) {
 		bt_count(c, BT_S_PARSE_SKIPPED);
@@ -589,6 +611,11 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 		f->verdict = BT_V_CLEAN;
 		bt_count(c, BT_S_CLEAN_EARLY);
 	}
+	punt = s->judgement == BT_J_PUNT && bt_can_punt(c) && cfg->lease_until_ns > now;
+	if (s->judgement == BT_J_PUNT && !punt) {
+		f->leaky = 1; /* what it was will only be known later, if ever */
+		bt_count(c, BT_S_PUNT_NO_LEASE);
+	}
 	found = bt_flow_find(c, &p->tuple);
 	if (found)
 		*found = *f;
@@ -597,12 +624,9 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 
 	if (s->judgement == BT_J_PROVES)
 		return bt_dropped(c, cfg, BT_S_DROP_DETECTED);
-	if (s->judgement == BT_J_PUNT && bt_can_punt(c)) {
-		if (cfg->lease_until_ns > now) {
-			bt_count(c, BT_S_PUNTED);
-			return BT_ACT_PUNT;
-		}
-		bt_count(c, BT_S_PUNT_NO_LEASE);
+	if (punt) {
+		bt_count(c, BT_S_PUNTED);
+		return BT_ACT_PUNT;
 	}
 	return BT_ACT_PASS;
 }
@@ -651,7 +675,16 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 			return BT_ACT_PASS;
 	}
 	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s)) {
-		bt_count_evidence(c, BT_EV_SOCKET_CONDEMNED);
+		/* from now on the half-flow's own verdict says it: one look-up, and one event */
+		bt_mirror(&p->tuple, &s->mirror_tuple);
+		if (found)
+			s->flow = *found;
+		else
+			bt_new_flow(c, s, now);
+		s->evidence = BT_EV_SOCKET_CONDEMNED;
+		bt_run_convict(c, s);
+		if (bt_flow_rate_ok(c))
+			bt_flow_store(c, &p->tuple, &s->flow);
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}
 	if (found) {
@@ -664,10 +697,7 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		s->is_new = 0;
 	} else {
 		s->is_new = 1;
-		__builtin_memset(&s->flow, 0, sizeof(s->flow));
-		s->flow.owner = bt_owner(c);
-		s->flow.last_seen_ns = now;
-		bt_count(c, BT_S_NEW_FLOWS);
+		bt_new_flow(c, s, now);
 		if (bt_is_allowed(c, &p->tuple.src) || bt_is_allowed(c, &p->tuple.dst) ||
 		    ((cfg->flags & BT_C_STRICT_PORTS) && bt_is_whitelisted_port(cfg, &p->tuple))) {
 			s->flow.verdict = BT_V_ALLOWED;
@@ -693,7 +723,6 @@ static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parse
 	}
 	if (parsed == BT_PARSED && p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s)) {
 		bt_count(c, BT_S_SEEN);
-		bt_count_evidence(c, BT_EV_SOCKET_CONDEMNED);
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}
 	return BT_ACT_PASS;

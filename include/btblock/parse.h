@@ -12,17 +12,17 @@
 #include "btblock/head.h"
 
 enum bt_parsed {
-	BT_PARSED,			/* tuple, ports and payload are valid */
-	BT_PARSED_FRAGMENT,		/* a later fragment: only the addresses are valid */
-	BT_PARSED_OTHER,		/* IP, but neither TCP nor UDP: only the addresses are valid */
-	BT_PARSED_NONE,			/* not IP, or cut short */
+	BT_PARSED,          /* tuple, ports and payload are valid */
+	BT_PARSED_FRAGMENT, /* a later fragment: only the addresses are valid */
+	BT_PARSED_OTHER,    /* IP, but neither TCP nor UDP: only the addresses are valid */
+	BT_PARSED_NONE,     /* not IP, or cut short */
 };
 
 struct bt_pkt {
 	struct bt_tuple tuple;
-	bt_u32 payload_off;		/* from the start of the packet */
+	bt_u32 payload_off; /* from the start of the packet */
 	bt_u32 payload_len;
-	bt_u32 seq;			/* TCP */
+	bt_u32 seq; /* TCP */
 	bt_u8 tcp_flags;
 	bt_u8 pad[3];
 };

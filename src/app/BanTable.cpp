@@ -66,7 +66,8 @@ Result<ListedBan> BanTable::add(const policy::BanDecision& target, std::optional
             return all.error();
         const ListedBan* first = nullptr;
         for (const ListedBan& candidate : *all)
-            if (!(candidate.value.flags & BT_BAN_MANUAL) && (!first || candidate.value.expires_ns < first->value.expires_ns))
+            if (!(candidate.value.flags & BT_BAN_MANUAL) &&
+                (!first || candidate.value.expires_ns < first->value.expires_ns))
                 first = &candidate;
         if (!first)
             return stored.error();

@@ -28,8 +28,8 @@ public:
 
     // seconds: empty means for ever. A second ban of an address extends the first and adds its port.
     // When the map is full the automatic ban that ends first makes room; only manual ones left is an error.
-    Result<ListedBan> add(const policy::BanDecision& target, std::optional<std::uint64_t> seconds, std::uint32_t evidence,
-                          const std::string& comment, bool manual, std::uint64_t now_ns) const;
+    Result<ListedBan> add(const policy::BanDecision& target, std::optional<std::uint64_t> seconds,
+                          std::uint32_t evidence, const std::string& comment, bool manual, std::uint64_t now_ns) const;
     // False: it was not banned.
     Result<bool> remove(const policy::BanDecision& target) const;
     // Removes what has expired and returns it.

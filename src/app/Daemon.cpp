@@ -158,7 +158,8 @@ Result<void> Daemon::set_up() {
         return done;
     if (auto done = open_queues(); !done)
         return done;
-    auto server = control::Server::open(pins_.run_dir() + "/control.sock", [this](const nlohmann::json& r) { return answer(r); });
+    auto server =
+        control::Server::open(pins_.run_dir() + "/control.sock", [this](const nlohmann::json& r) { return answer(r); });
     if (!server)
         return server.error();
     server_.emplace(std::move(*server));
@@ -188,7 +189,8 @@ Result<void> Daemon::find_interfaces() {
             unknown = found.error();
     }
     if (config_.interfaces.empty())
-        return error("no interface to guard: give one with -i, or set interfaces in the configuration", ExitCode::usage);
+        return error("no interface to guard: give one with -i, or set interfaces in the configuration",
+                     ExitCode::usage);
     if (present == 0)
         return *unknown;
     if (unknown)
@@ -222,6 +224,8 @@ Result<void> Daemon::fill_maps() {
     auto previous = maps_.read_config();
     if (!previous)
         return previous.error();
+    monitor_ = config_.monitor_only;
+    block_socks_ = config_.block_socks;
     bt_config settings{};
     settings.lease_until_ns = previous->lease_until_ns;
     settings.mark = config_.mark();
@@ -231,8 +235,6 @@ Result<void> Daemon::fill_maps() {
         settings.flags |= BT_C_MONITOR;
     if (config_.strict_whitelist)
         settings.flags |= BT_C_STRICT_PORTS;
-    if (config_.block_socks)
-        settings.flags |= BT_C_BLOCK_SOCKS;
     for (const std::uint16_t port : config_.whitelist_ports)
         if (settings.port_count < BT_WHITELIST_PORTS)
             settings.ports[settings.port_count++] = port;
@@ -296,8 +298,8 @@ Result<void> Daemon::open_queues() {
     if (config_.firewall == FirewallChoice::none && config_.queue.count == 0)
         return {};
     for (std::uint16_t i = 0; i < config_.queue.count; ++i) {
-        auto queue = queue::NfQueue::open({.number = static_cast<std::uint16_t>(config_.queue.first + i),
-                                           .fail_open = config_.queue.fail_open});
+        auto queue = queue::NfQueue::open(
+            {.number = static_cast<std::uint16_t>(config_.queue.first + i), .fail_open = config_.queue.fail_open});
         if (!queue)
             return queue.error();
         inspectors_.push_back(std::make_unique<detect::Inspector>());
@@ -387,10 +389,12 @@ void Daemon::tear_down() {
 int Daemon::run() {
     std::string where;
     for (const auto& [name, state] : attached_)
-        where += (where.empty() ? "" : ", ") + name + " (" + state.tc + (state.xdp == "off" ? "" : ", xdp " + state.xdp) + ")";
+        where += (where.empty() ? "" : ", ") + name + " (" + state.tc +
+                 (state.xdp == "off" ? "" : ", xdp " + state.xdp) + ")";
     std::cout << fmt::format("btblock {} ready: {} on {}, queues {}-{} through {}", BTBLOCK_VERSION,
                              config_.monitor_only ? "monitoring (nothing is dropped)" : "enforcing", where,
-                             config_.queue.first, config_.queue.first + config_.queue.count - 1, rules_ ? rules_->name() : "none")
+                             config_.queue.first, config_.queue.first + config_.queue.count - 1,
+                             rules_ ? rules_->name() : "none")
               << std::endl;
     sd_notify(0, "READY=1");
     while (!stopping_) {
@@ -464,6 +468,8 @@ void Daemon::collect_counters() {
     };
     add(BT_S_QUEUE_DROPPED, dropped, queue_dropped_);
     add(BT_S_QUEUE_PASSED, passed, queue_passed_);
+    add(BT_S_LEAKED_HTTP, tables_->leaked_http(), leaked_http_);
+    add(BT_S_EVENTS_LOST, bus_->totals().lost, bus_lost_);
 }
 
 void Daemon::sweep_bans() {
@@ -535,7 +541,8 @@ void Daemon::reload() {
 void Daemon::handle_links() {
     bool addresses = false;
     for (const net::LinkEvent& e : links_->read()) {
-        const bool ours = std::find(config_.interfaces.begin(), config_.interfaces.end(), e.name) != config_.interfaces.end();
+        const bool ours =
+            std::find(config_.interfaces.begin(), config_.interfaces.end(), e.name) != config_.interfaces.end();
         switch (e.kind) {
         case net::LinkEvent::Kind::appeared:
             addresses = true;
@@ -583,7 +590,10 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     payload.has_seq = parsed->tuple.proto == 6;
     const std::uint64_t now = monotonic_ns();
     detect::Inspector& inspector = *inspectors_[queue];
-    const detect::Finding finding = inspector.inspect(payload, now);
+    detect::Finding finding = inspector.inspect(payload, now);
+    if (block_socks_ && finding.judgement == detect::Judgement::weighs &&
+        finding.evidence & BT_EV_BIT(BT_EV_SOCKS_CONNECT))
+        finding.judgement = detect::Judgement::proves; // the operator forbids proxies as such
     detect::write_back(*tables_, payload.tuple, finding, inspector.named_peers(), now);
     if (finding.judgement != detect::Judgement::proves)
         return queue::QueueVerdict::accept;
@@ -597,8 +607,8 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     found.event.payload_len = static_cast<bt_u16>(std::min<std::size_t>(payload.bytes.size(), 0xffff));
     found.event.kind = BT_K_DETECTION;
     found.event.hook = BT_HOOK_QUEUE;
-    found.event.monitor = config_.monitor_only;
-    found.event.action = config_.monitor_only ? BT_ACT_PASS : BT_ACT_DROP;
+    found.event.monitor = monitor_ ? 1 : 0;
+    found.event.action = monitor_ ? BT_ACT_PASS : BT_ACT_DROP;
     found.event.client_is = tables_->is_inside(payload.tuple.src) ? 1 : tables_->is_inside(payload.tuple.dst) ? 2 : 0;
     {
         const std::lock_guard lock(findings_mutex_);
@@ -607,7 +617,7 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     }
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one); // full: it will wake anyway
-    return config_.monitor_only ? queue::QueueVerdict::accept : queue::QueueVerdict::drop;
+    return monitor_ ? queue::QueueVerdict::accept : queue::QueueVerdict::drop;
 }
 
 void Daemon::handle_deep_findings() {
@@ -619,14 +629,15 @@ void Daemon::handle_deep_findings() {
     for (const DeepFinding& f : found) {
         for (bt_u32 code = 0; code < BT_EV_COUNT; ++code)
             if (f.event.evidence & BT_EV_BIT(code))
-                if (auto counted = maps_.add_stat(static_cast<bt_stat>(static_cast<bt_u32>(BT_S_DETECTIONS) + code), 1); !counted)
+                if (auto counted = maps_.add_stat(static_cast<bt_stat>(static_cast<bt_u32>(BT_S_DETECTIONS) + code), 1);
+                    !counted)
                     spdlog::warn("{}", counted.error().message);
         handle_finding(f.event, f.host_evidence);
     }
 }
 
 void Daemon::handle_finding(const bt_event& event, bool host_evidence) {
-    publish(event::from_kernel(event, event::WallClock::now(), interface_name));
+    publish(event::from_kernel(event, event::WallClock::now(), interface_name), event.hook != BT_HOOK_QUEUE);
     if (config_.monitor_only)
         return;
     const std::uint64_t now = monotonic_ns();
@@ -646,7 +657,10 @@ void Daemon::handle_finding(const bt_event& event, bool host_evidence) {
     publish(std::move(e));
 }
 
-void Daemon::publish(event::Event event) {
+void Daemon::publish(event::Event event, bool counted) {
+    if (!counted && maps_.user_stats.fd() >= 0)
+        if (auto added = maps_.add_stat(BT_S_EVENTS_SENT, 1); !added)
+            spdlog::warn("{}", added.error().message);
     event.mode = config_.monitor_only ? "monitor" : "enforce";
     if (server_ && server_->subscribers() > 0)
         server_->broadcast(event::to_json_line(event));

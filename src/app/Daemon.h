@@ -16,6 +16,7 @@
 #include "policy/BanPolicy.h"
 #include "queue/Worker.h"
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -28,7 +29,8 @@ namespace btblock::app {
 class Daemon {
 public:
     // Everything up to enforcing. On an error nothing of this call is left; what an earlier run left pinned stays.
-    static Result<std::unique_ptr<Daemon>> start(const Config& config, const ConfigSources& sources, const std::string& instance);
+    static Result<std::unique_ptr<Daemon>> start(const Config& config, const ConfigSources& sources,
+                                                 const std::string& instance);
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
     ~Daemon();
@@ -61,7 +63,7 @@ private:
     void handle_deep_findings();
     void handle_finding(const bt_event& event, bool host_evidence);
     void reload();
-    void publish(event::Event event);
+    void publish(event::Event event, bool counted = false); // counted: by the kernel already
     void health(const std::string& message);
     bool watch(int fd);
     queue::QueueVerdict inspect(std::size_t queue, const queue::QueuedPacket& packet);
@@ -94,8 +96,9 @@ private:
 
     Fd epoll_, signals_, timer_, wake_;
     std::mutex findings_mutex_;
-    std::vector<DeepFinding> findings_; // under findings_mutex_
-    std::uint64_t queue_dropped_ = 0, queue_passed_ = 0; // already in the counters
+    std::vector<DeepFinding> findings_;                                                   // under findings_mutex_
+    std::atomic<bool> monitor_{false}, block_socks_{false};                               // of config_, for the workers
+    std::uint64_t queue_dropped_ = 0, queue_passed_ = 0, leaked_http_ = 0, bus_lost_ = 0; // already in the counters
     std::uint64_t punted_before_ = 0; // by an earlier daemon on the same pins
     std::uint64_t last_sweep_ns_ = 0;
     bool stopping_ = false;

@@ -49,7 +49,8 @@ nlohmann::json Daemon::answer(const nlohmann::json& request) {
         .never_ban = std::move(*never),
         .default_seconds = config_.ban.duration,
         .banned = [this](const ListedBan& ban) { publish(ban_event(event::EventType::ban, ban, ban.value.comment)); },
-        .unbanned = [this](const ListedBan& ban) { publish(ban_event(event::EventType::unban, ban, "by the operator")); },
+        .unbanned =
+            [this](const ListedBan& ban) { publish(ban_event(event::EventType::unban, ban, "by the operator")); },
     };
     return perform(context, request);
 }

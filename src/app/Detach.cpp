@@ -83,9 +83,10 @@ int detach_main(const std::string& instance, bool all) {
         if (done->links + done->pins + done->rules == 0)
             std::cout << fmt::format("instance '{}': nothing to remove\n", name);
         else
-            std::cout << fmt::format("instance '{}': removed {} program attachment{}, {} pinned map{}, {} firewall table{} or chain{}\n",
-                                     name, done->links, done->links == 1 ? "" : "s", done->pins, done->pins == 1 ? "" : "s",
-                                     done->rules, done->rules == 1 ? "" : "s", done->rules == 1 ? "" : "s");
+            std::cout << fmt::format(
+                "instance '{}': removed {} program attachment{}, {} pinned map{}, {} firewall table{} or chain{}\n",
+                name, done->links, done->links == 1 ? "" : "s", done->pins, done->pins == 1 ? "" : "s", done->rules,
+                done->rules == 1 ? "" : "s", done->rules == 1 ? "" : "s");
     }
     return 0;
 }

@@ -28,6 +28,8 @@ bool KernelTables::is_inside(const bt_addr& address) {
 
 void KernelTables::block(const bt_tuple& tuple, std::uint32_t evidence, std::uint64_t now_ns) {
     bt_flow flow = current(maps_.flows, tuple);
+    if (flow.leaky && flow.verdict != BT_V_BLOCKED && evidence & BT_EV_BIT(BT_EV_TRACKER_HTTP))
+        leaked_http_.fetch_add(1, std::memory_order_relaxed);
     flow.verdict = BT_V_BLOCKED;
     flow.evidence |= evidence;
     flow.last_seen_ns = now_ns;

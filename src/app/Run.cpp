@@ -6,6 +6,7 @@
 #include "core/Log.h"
 
 #include <iostream>
+#include <spdlog/spdlog.h>
 
 namespace btblock::app {
 
@@ -16,13 +17,17 @@ Result<void> check_supported(const Config& config) {
     if (config.action == DropAction::reject)
         return error("action = \"reject\" is not implemented in this version; use \"drop\"", ExitCode::usage);
     if (config.scope == Scope::output)
-        return error("scope = \"output\" is not implemented in this version; local traffic is judged by the kernel detectors "
-                     "at egress with the default scope",
-                     ExitCode::usage);
+        return error(
+            "scope = \"output\" is not implemented in this version; local traffic is judged by the kernel detectors "
+            "at egress with the default scope",
+            ExitCode::usage);
     if (!config.metrics.listen.empty())
         return error("metrics.listen is not implemented in this version", ExitCode::usage);
-    if (!config.detection_log.empty())
-        return error("detection_log is not implemented in this version; use events.file", ExitCode::usage);
+    if (config.xdp == XdpMode::offload)
+        return error("xdp = \"offload\" is not implemented in this version; use \"auto\"", ExitCode::usage);
+    if (!config.detection_log.empty()) // an option of the predecessor's users: its absence must not keep them unguarded
+        spdlog::warn("detection_log is not implemented in this version and is ignored; events.file has the same facts "
+                     "without payload");
     return {};
 }
 

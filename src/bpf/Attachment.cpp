@@ -167,7 +167,8 @@ Result<void> attach_xdp(const Object& object, const net::Interface& interface, X
 Result<Attached> attach(const Object& object, const net::Interface& interface, XdpMode xdp, const Features& features,
                         const Pins& pins) {
     const bool ethernet = interface.kind == net::LinkKind::ethernet;
-    Attached state{interface.name, interface.ifindex, ethernet ? "ethernet" : "ip", features.tcx ? "tcx" : "clsact", "off", ""};
+    Attached state{
+        interface.name, interface.ifindex, ethernet ? "ethernet" : "ip", features.tcx ? "tcx" : "clsact", "off", ""};
     const int ingress = object.program_fd(ethernet ? Program::ingress_l2 : Program::ingress_l3);
     const int egress = object.program_fd(ethernet ? Program::egress_l2 : Program::egress_l3);
     const auto all = [&]() -> Result<void> {
@@ -179,7 +180,8 @@ Result<Attached> attach(const Object& object, const net::Interface& interface, X
                 return done;
             return attach_filter(egress, interface.ifindex, BPF_TC_EGRESS);
         }
-        if (auto done = attach_tcx_hook(pins.link(interface.name, "in"), ingress, interface.ifindex, TcxHook::ingress); !done)
+        if (auto done = attach_tcx_hook(pins.link(interface.name, "in"), ingress, interface.ifindex, TcxHook::ingress);
+            !done)
             return done;
         return attach_tcx_hook(pins.link(interface.name, "out"), egress, interface.ifindex, TcxHook::egress);
     };

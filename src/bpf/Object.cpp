@@ -14,8 +14,9 @@ namespace btblock::bpf {
 namespace {
 
 // Maps that outlive a run: what is enforced, what is counted, what others may read.
-constexpr std::array<const char*, 11> pinned_maps{"bt_bans",   "bt_flows",  "bt_sockets", "bt_peers", "bt_clients",  "bt_allow",
-                                                  "bt_inside", "bt_config", "bt_stats",   "bt_events", "bt_user_stats"};
+constexpr std::array<const char*, 11> pinned_maps{"bt_bans",    "bt_flows",  "bt_sockets",   "bt_peers",
+                                                  "bt_clients", "bt_allow",  "bt_inside",    "bt_config",
+                                                  "bt_stats",   "bt_events", "bt_user_stats"};
 
 // Entries of the old table move to the new one; both have the same key and value sizes.
 Result<void> copy_bans(int from, int to) {
@@ -51,7 +52,8 @@ Result<Object> Object::open(const Features& features, const Capacity& capacity) 
     bpf_map__set_max_entries(s.maps.bt_flows, capacity.flows);
     bpf_map__set_max_entries(s.maps.bt_sockets, capacity.sockets);
     bpf_map__set_max_entries(s.maps.bt_peers, capacity.sockets);
-    for (bpf_program* program : {s.progs.bt_ingress_l2, s.progs.bt_ingress_l3, s.progs.bt_egress_l2, s.progs.bt_egress_l3})
+    for (bpf_program* program :
+         {s.progs.bt_ingress_l2, s.progs.bt_ingress_l3, s.progs.bt_egress_l2, s.progs.bt_egress_l3})
         bpf_program__set_type(program, BPF_PROG_TYPE_SCHED_CLS);
     return object;
 }
@@ -89,7 +91,8 @@ Result<Object> Object::load_pinned(const Features& features, const Capacity& cap
         __u32 length = sizeof info;
         if (bpf_obj_get_info_by_fd(pinned.get(), &info, &length) < 0)
             return errno_error(pins.map(name));
-        const bool same_layout = info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+        const bool same_layout = info.key_size == bpf_map__key_size(map) &&
+                                 info.value_size == bpf_map__value_size(map) &&
                                  info.type == static_cast<__u32>(bpf_map__type(map));
         if (same_layout && info.max_entries == bpf_map__max_entries(map)) {
             if (const int failed = bpf_map__reuse_fd(map, pinned.get()); failed < 0)
@@ -115,7 +118,8 @@ Result<Object> Object::load_pinned(const Features& features, const Capacity& cap
 }
 
 int Object::program_fd(Program which) const {
-    return bpf_program__fd(bpf_object__find_program_by_name(skeleton_->obj, program_names[static_cast<std::size_t>(which)]));
+    return bpf_program__fd(
+        bpf_object__find_program_by_name(skeleton_->obj, program_names[static_cast<std::size_t>(which)]));
 }
 
 Result<Maps> Object::maps() const {

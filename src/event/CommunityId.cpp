@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "event/CommunityId.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
 
 #include <netinet/in.h>
-#include <openssl/evp.h>
+#include <sha1.h>
 
 namespace btblock::event {
 namespace {
@@ -28,6 +29,21 @@ private:
     std::array<std::uint8_t, 2 + 16 + 16 + 2 + 2 + 2> bytes_{}; // seed, addresses, protocol and padding, ports
     std::size_t size_ = 0;
 };
+
+// RFC 4648, with padding.
+std::string base64(const std::array<std::uint8_t, SHA1_DIGEST_LENGTH>& bytes) {
+    static constexpr char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    for (std::size_t i = 0; i < bytes.size(); i += 3) {
+        const std::size_t have = std::min<std::size_t>(3, bytes.size() - i);
+        std::uint32_t group = 0;
+        for (std::size_t k = 0; k < 3; ++k)
+            group = group << 8 | (k < have ? bytes[i + k] : 0u);
+        for (std::size_t k = 0; k < 4; ++k)
+            text += k <= have ? alphabet[group >> (18 - 6 * k) & 63] : '=';
+    }
+    return text;
+}
 
 } // namespace
 
@@ -51,13 +67,12 @@ std::string community_id(const net::Address& src, std::uint16_t src_port, const 
     tuple.put16(src_port);
     tuple.put16(dst_port);
 
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-    unsigned digest_size = 0;
-    if (EVP_Digest(tuple.data(), tuple.size(), digest.data(), &digest_size, EVP_sha1(), nullptr) != 1)
-        return {};
-    std::array<unsigned char, (EVP_MAX_MD_SIZE + 2) / 3 * 4 + 1> base64;
-    const int length = EVP_EncodeBlock(base64.data(), digest.data(), static_cast<int>(digest_size));
-    return "1:" + std::string(reinterpret_cast<const char*>(base64.data()), static_cast<std::size_t>(length));
+    SHA1_CTX sha1;
+    std::array<std::uint8_t, SHA1_DIGEST_LENGTH> digest;
+    SHA1Init(&sha1);
+    SHA1Update(&sha1, tuple.data(), tuple.size());
+    SHA1Final(digest.data(), &sha1);
+    return "1:" + base64(digest);
 }
 
 } // namespace btblock::event

@@ -16,7 +16,8 @@ bool any_contains(const std::vector<net::Prefix>& prefixes, const net::Address& 
 } // namespace
 
 BanPolicy::BanPolicy(const Config& config, std::vector<net::Prefix> inside, std::vector<net::Prefix> never)
-    : ban_(config.ban), whitelist_ports_(config.whitelist_ports), inside_(std::move(inside)), never_(std::move(never)) {}
+    : ban_(config.ban), whitelist_ports_(config.whitelist_ports), inside_(std::move(inside)), never_(std::move(never)) {
+}
 
 bool BanPolicy::is_protected(const net::Address& address) const {
     return any_contains(never_, address);

@@ -40,9 +40,9 @@ public:
 
     static constexpr std::uint64_t window_ns = 600 * BT_NSEC_PER_SEC; // ban.after counts within this
     // Evidence that shows the remote end itself speaking BitTorrent.
-    static constexpr std::uint32_t ban_evidence =
-        BT_EV_BIT(BT_EV_TCP_HANDSHAKE) | BT_EV_BIT(BT_EV_TCP_MESSAGE) | BT_EV_BIT(BT_EV_TCP_EXTENSION) |
-        BT_EV_BIT(BT_EV_TCP_FAST) | BT_EV_BIT(BT_EV_UTP_PAIR) | BT_EV_BIT(BT_EV_UTP_DATA);
+    static constexpr std::uint32_t ban_evidence = BT_EV_BIT(BT_EV_TCP_HANDSHAKE) | BT_EV_BIT(BT_EV_TCP_MESSAGE) |
+                                                  BT_EV_BIT(BT_EV_TCP_EXTENSION) | BT_EV_BIT(BT_EV_TCP_FAST) |
+                                                  BT_EV_BIT(BT_EV_UTP_PAIR) | BT_EV_BIT(BT_EV_UTP_DATA);
 
 private:
     struct Ledger {

@@ -8,6 +8,7 @@
 #include "bpf/PacketBuilder.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <linux/bpf.h>
 
 #include <array>
@@ -15,8 +16,10 @@
 #include <ctime>
 #include <gtest/gtest.h>
 #include <memory>
+#include <optional>
 #include <sched.h>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace btblock::test {
@@ -24,7 +27,7 @@ namespace btblock::test {
 inline constexpr bt_u32 mark_bit = 0x20000000u;
 inline constexpr int tc_next = -1, tc_drop = 2;
 
-struct Result {
+struct Outcome {
     int code = 0;
     std::uint32_t mark = 0;
 };
@@ -61,13 +64,13 @@ public:
             return;
         }
         object_ = std::make_unique<bpf::Object>(std::move(*object));
-        auto maps = object_->maps();
-        if (!maps) {
-            problem_ = maps.error().message;
+        auto found = object_->maps();
+        if (!found) {
+            problem_ = found.error().message;
             return;
         }
-        this->maps = std::move(*maps);
-        auto stream = bpf::EventStream::open(this->maps.events_fd.get(), [this](const bt_event& e) { events.push_back(e); });
+        maps = std::move(*found);
+        auto stream = bpf::EventStream::open(maps.events_fd.get(), [this](const bt_event& e) { events.push_back(e); });
         if (!stream) {
             problem_ = stream.error().message;
             return;
@@ -103,7 +106,7 @@ public:
     void configure() { ASSERT_TRUE(maps.write_config(config)); }
 
     // code is the program's; -1000 - errno when the kernel refused to run it.
-    Result run(bpf::Program which, const std::string& frame, std::uint32_t mark = 0) const {
+    Outcome run(bpf::Program which, const std::string& frame, std::uint32_t mark = 0) const {
         LIBBPF_OPTS(bpf_test_run_opts, opts);
         __sk_buff in{};
         __sk_buff out{};
@@ -121,9 +124,13 @@ public:
             return {-1000 - errno, 0};
         return {static_cast<int>(opts.retval), out.mark};
     }
-    Result ingress(const Packet& p, std::uint32_t mark = 0) const { return run(bpf::Program::ingress_l2, p.frame(), mark); }
-    Result egress(const Packet& p, std::uint32_t mark = 0) const { return run(bpf::Program::egress_l2, p.frame(), mark); }
-    Result xdp(const Packet& p) const { return run(bpf::Program::xdp, p.frame()); }
+    Outcome ingress(const Packet& p, std::uint32_t mark = 0) const {
+        return run(bpf::Program::ingress_l2, p.frame(), mark);
+    }
+    Outcome egress(const Packet& p, std::uint32_t mark = 0) const {
+        return run(bpf::Program::egress_l2, p.frame(), mark);
+    }
+    Outcome xdp(const Packet& p) const { return run(bpf::Program::xdp, p.frame()); }
 
     [[nodiscard]] bpf::Counters counters() const {
         auto all = maps.stats();

@@ -138,7 +138,8 @@ private:
             const auto [type, size] = chain[i];
             const unsigned next = i + 1 < chain.size() ? chain[i + 1].first : proto_;
             const unsigned length = type == 44 ? 0 : type == 51 ? size / 4 - 2 : size / 8 - 1;
-            rest += be(next, 1) + be(length, 1) + (type == 44 ? be(fragment_, 2) + be(7, 4) : std::string(size - 2, '\0'));
+            rest +=
+                be(next, 1) + be(length, 1) + (type == 44 ? be(fragment_, 2) + be(7, 4) : std::string(size - 2, '\0'));
         }
         rest += transport();
         return be(0x60000000, 4) + be(ip_length_ < 0 ? rest.size() : static_cast<unsigned>(ip_length_), 2) +

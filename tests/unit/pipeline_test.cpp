@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// detect::Pipeline: the scenarios of the kernel programs, and what must never be taken for BitTorrent.
+#include "bpf/Scenarios.h"
+#include "detect/Pipeline.h"
+
+#include <gtest/gtest.h>
+#include <map>
+#include <memory>
+#include <span>
+
+namespace btblock::test {
+namespace {
+
+std::span<const std::uint8_t> bytes(const std::string& s) {
+    return {reinterpret_cast<const std::uint8_t*>(s.data()), s.size()};
+}
+
+TEST(Pipeline, Scenarios) {
+    for (const Scenario& scenario : all_scenarios()) {
+        SCOPED_TRACE(scenario.name);
+        detect::Pipeline pipeline;
+        std::uint64_t now = BT_NSEC_PER_SEC;
+        bool deep = false; // after a punt the deep detectors have a say as well
+        for (std::size_t i = 0; i < scenario.steps.size(); ++i) {
+            const auto& [packet, expect] = scenario.steps[i];
+            const std::string ip = packet.ip();
+            const std::uint64_t punted = pipeline.counter(BT_S_PUNTED);
+            const detect::Decision decision = pipeline.packet(bytes(ip), ip.size(), now += 1000);
+            const bool punt = pipeline.counter(BT_S_PUNTED) != punted;
+            if (!deep) {
+                EXPECT_EQ(punt, expect == Expect::punt) << i;
+            }
+            deep |= punt;
+            if (expect == Expect::drop) {
+                EXPECT_EQ(decision.action, BT_ACT_DROP) << i;
+                EXPECT_NE(decision.evidence, 0u) << i;
+            } else if (!deep) {
+                EXPECT_EQ(decision.action, BT_ACT_PASS) << i;
+            }
+        }
+    }
+}
+
+TEST(Pipeline, DeepDetectorsDecideWhatIsPunted) {
+    const auto verdict = [](const Packet& p) {
+        detect::Pipeline pipeline;
+        const std::string ip = p.ip();
+        return pipeline.packet(bytes(ip), ip.size(), 1).action;
+    };
+    const auto datagram = [&](const std::string& text) {
+        return verdict(Packet::udp(client4, 1, remote4, 2).payload(text));
+    };
+    EXPECT_EQ(datagram("d1:ad1:xi1e2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe"), BT_ACT_DROP);
+    EXPECT_EQ(datagram("d1:ad1:xi1e2:id19:abcdefghij012345678e1:q4:ping1:t2:aa1:y1:qe"), BT_ACT_PASS) << "no node id";
+    EXPECT_EQ(datagram("d1:ad1:xi1e2:id20:abcdefghij0123456789e1:q4:ping1:t2:aae"), BT_ACT_PASS) << "no type";
+    EXPECT_EQ(datagram("d3:bar4:spam3:fooi42e4:listl1:a1:bee"), BT_ACT_PASS) << "another dictionary";
+    EXPECT_EQ(verdict(Packet::udp(client4, 1, remote4, 2)
+                          .payload("d1:ad2:id20:abcdefghij01234567892:roi1ee1:q4:ping1:t2:aa1:y1:qe")),
+              BT_ACT_DROP);
+    const std::string announce =
+        "GET /announce?info_hash=%124Vx%9a%bc%de%f1%23Eg%89%ab%cd%ef%124Vx%9a&peer_id=-TR3000-abcdefghijkl&port=6881"
+        "&uploaded=0&downloaded=0&left=0&compact=1 HTTP/1.1\r\nHost: t\r\n\r\n";
+    EXPECT_EQ(verdict(Packet::tcp(client4, 1, remote4, 80).payload(announce)), BT_ACT_DROP);
+    EXPECT_EQ(
+        verdict(Packet::tcp(client4, 1, remote4, 80).payload("GET /search?q=bittorrent HTTP/1.1\r\nHost: s\r\n\r\n")),
+        BT_ACT_PASS);
+}
+
+// ---------------------------------------------------------------- nobody else
+
+TEST(Pipeline, MillionRandomDatagramsPass) {
+    detect::Pipeline pipeline;
+    std::mt19937_64 rng(1);
+    const std::string base = Packet::udp(client4, 1, remote4, 2).payload(std::string(200, 'x')).ip();
+    unsigned drops = 0;
+    for (unsigned i = 0; i < 1'000'000; ++i) {
+        const std::size_t payload = 1 + rng() % 200;
+        std::string ip = base.substr(0, 28 + payload);
+        const std::uint16_t total = static_cast<std::uint16_t>(ip.size());
+        ip.replace(2, 2, be(total, 2));
+        ip.replace(24, 2, be(8u + payload, 2));
+        // 8 datagrams a direction and flow, both directions
+        const unsigned flow = i / 16;
+        const std::string a = be(0x0a000000u + (flow >> 8), 4), b = be(0xcb007100u + (flow & 0xff), 4);
+        const bool back = i & 1;
+        ip.replace(12, 4, back ? b : a);
+        ip.replace(16, 4, back ? a : b);
+        ip.replace(20, 4, be(back ? 2u << 16 | 1u : 1u << 16 | 2u, 4));
+        for (std::size_t at = 28; at < ip.size(); at += 8) {
+            const std::uint64_t word = rng();
+            for (std::size_t k = 0; k < 8 && at + k < ip.size(); ++k)
+                ip[at + k] = static_cast<char>(word >> (8 * k) & 0xff);
+        }
+        drops += pipeline.packet(bytes(ip), ip.size(), i * 1000ULL).action == BT_ACT_DROP;
+    }
+    EXPECT_EQ(drops, 0u);
+}
+
+TEST(Pipeline, RandomTcpConversationsPass) {
+    detect::Pipeline pipeline;
+    std::mt19937_64 rng(2);
+    unsigned drops = 0;
+    for (unsigned i = 0; i < 100'000; ++i) {
+        const std::string client =
+            "10." + std::to_string(i >> 16) + "." + std::to_string(i >> 8 & 255) + "." + std::to_string(i & 255);
+        Stream s(client, 5000, remote4, 443);
+        const std::string ip = s.next(noise(1 + rng() % 700, static_cast<unsigned>(rng()))).ip();
+        drops += pipeline.packet(bytes(ip), ip.size(), i * 1000ULL).action == BT_ACT_DROP;
+    }
+    EXPECT_EQ(drops, 0u);
+}
+
+// Text and protocols whose bytes come near (PROTOCOLS: the predecessor's false alarms).
+TEST(Pipeline, LookalikesPass) {
+    const std::vector<std::pair<const char*, std::vector<std::string>>> tcp{
+        {"LDAP with SASL", {be(0xaa, 4) + be(5, 1) + noise(0xa9, 1), be(0xaa, 4) + be(5, 1) + noise(0xa9, 2)}},
+        {"VNC update request", {"RFB 003.008\n", be(0x0000000100ULL, 5) + std::string(5, '\0')}},
+        {"OpenSSH, encrypted-then-MAC, from the middle",
+         {be(0x20, 4) + noise(48, 3), be(0x30, 4) + noise(64, 4), be(0x20, 4) + noise(48, 5)}},
+        {"OpenWire", {be(0x140, 4) + be(1, 1) + std::string("ActiveMQ") + std::string(0x137, '\x01')}},
+        {"IRC",
+         {"PRIVMSG #t :the \x13"
+          "BitTorrent protocol handshake\r\n"}},
+        {"SQL", {"\x13\x00\x00\x00\x03SELECT 'BitTorrent protocol'"}},
+        {"HTTP page", {"GET /wiki/BitTorrent?info_hash=what HTTP/1.1\r\nHost: w\r\n\r\n"}},
+        {"Bitcoin", {be(0xf9beb4d9, 4) + "version" + std::string(100, '\0')}},
+        {"git", {"0033git-upload-pack /r.git"}},
+        {"TLS", {tls_hello(), be(0x17, 1) + be(0x0303, 2) + be(300, 2) + noise(300, 8)}},
+    };
+    std::vector<std::pair<const char*, std::vector<std::string>>> udp{
+        {"QUIC", {quic_initial(), noise(1200, 9)}},
+        {"STUN", {stun_request(), be(0x0101, 2) + be(12, 2) + be(0x2112a442, 4) + noise(24, 10)}},
+        {"DNS", {dns_query(), be(0x0101, 2) + dns_query().substr(2)}},
+        {"WireGuard", {wireguard_init(), be(2, 1) + be(0, 3) + noise(88, 11), be(4, 1) + be(0, 3) + noise(128, 12)}},
+        {"NTP, small root dispersion", {be(0x23020a00, 4) + be(0, 4) + be(1, 4) + std::string(36, '\x01')}},
+        {"RTP, small SSRC", {be(0x8000, 2) + be(1, 2) + be(160, 4) + be(1, 4) + std::string(160, '\x55')}},
+        {"iperf3 UDP", {be(0, 4) + be(0, 4) + be(1, 4) + std::string(1400, '\x36')}},
+        {"text dictionary", {"d1:this is a poem about a dictionary that ends with e"}},
+        {"SSDP", {"M-SEARCH * HTTP/1.1\r\nHost: 239.255.255.250:1900\r\n\r\n"}},
+    };
+    for (const auto& [name, payloads] : tcp) {
+        detect::Pipeline pipeline;
+        Stream s(client4, 50000, remote4, 4000), back(remote4, 4000, client4, 50000);
+        std::uint64_t now = 0;
+        for (const std::string& p : payloads)
+            for (const std::string& ip : {s.next(p).ip(), back.next(p).ip()})
+                EXPECT_EQ(pipeline.packet(bytes(ip), ip.size(), now += 1000).action, BT_ACT_PASS) << name;
+    }
+    for (const auto& [name, payloads] : udp) {
+        detect::Pipeline pipeline;
+        std::uint64_t now = 0;
+        for (const std::string& p : payloads) {
+            const Packet out = Packet::udp(client4, 50000, remote4, 4000).payload(p);
+            for (const std::string& ip : {out.ip(), out.reply().ip()})
+                EXPECT_EQ(pipeline.packet(bytes(ip), ip.size(), now += 1000).action, BT_ACT_PASS) << name;
+        }
+    }
+}
+
+// What a client does elsewhere does not make another client's random traffic suspicious.
+TEST(Pipeline, OneClientsActivityIsItsOwn) {
+    detect::Pipeline pipeline;
+    const std::string query = Packet::udp(client4, 6881, remote4, 7777).payload(dht_query()).ip();
+    EXPECT_EQ(pipeline.packet(bytes(query), query.size(), 1).action, BT_ACT_DROP);
+    for (const Step& step : mse_turns("10.0.0.3", remote4, 42000, 20, Expect::pass, Expect::pass)) {
+        const std::string ip = step.packet.ip();
+        EXPECT_EQ(pipeline.packet(bytes(ip), ip.size(), 2).action, BT_ACT_PASS);
+    }
+}
+
+TEST(Pipeline, CutAndEmptyPackets) {
+    detect::Pipeline pipeline;
+    for (const Scenario& scenario : {scenarios()[0], scenarios6()[0]})
+        for (const Step& step : scenario.steps) {
+            const std::string ip = step.packet.ip();
+            for (std::size_t n = 0; n < ip.size() - step.packet.payload().size(); ++n) {
+                const std::vector<std::uint8_t> exact(ip.begin(), ip.begin() + static_cast<std::ptrdiff_t>(n));
+                EXPECT_EQ(pipeline.packet(exact, ip.size(), 1).action, BT_ACT_PASS);
+            }
+        }
+}
+
+TEST(Pipeline, FullTableStillJudgesSinglePackets) {
+    detect::PipelineOptions options;
+    options.flow_capacity = 4;
+    detect::Pipeline pipeline(options);
+    for (std::uint16_t port = 1; port < 100; ++port) {
+        const std::string text = Packet::udp(client4, port, remote4, 9).payload("text").ip();
+        EXPECT_EQ(pipeline.packet(bytes(text), text.size(), port).action, BT_ACT_PASS);
+    }
+    EXPECT_EQ(pipeline.counter(BT_S_FLOOD_SKIPPED), 95u);
+    const std::string query = Packet::udp(client4, 1000, remote4, 9).payload(dht_query()).ip();
+    EXPECT_EQ(pipeline.packet(bytes(query), query.size(), 1000).action, BT_ACT_DROP);
+}
+
+} // namespace
+} // namespace btblock::test

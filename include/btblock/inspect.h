@@ -391,10 +391,15 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	struct bt_facts *x = &s->facts;
 	int starts;
 
-	/* A retransmission says nothing new; after a gap nothing continues. */
+	/* A segment from before what was seen is a retransmission, or the stream's start overtaken by
+	 * what follows it; after a gap nothing continues. */
 	if (f->flags & BT_F_ORDERED) {
-		if ((int)(p->seq - f->next_seq) < 0)
-			return BT_J_NOTHING;
+		if ((int)(p->seq - f->next_seq) < 0) {
+			if (!bt_is_handshake(&s->head))
+				return BT_J_NOTHING;
+			s->evidence = BT_EV_TCP_HANDSHAKE;
+			return BT_J_PROVES;
+		}
 		if (p->seq != f->next_seq)
 			f->matched = 0;
 	}
@@ -667,8 +672,11 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	}
 	if (found) {
 		/* written once a second, not for every packet: other CPUs read this line */
-		if (now - found->last_seen_ns > BT_NSEC_PER_SEC)
+		if (now - found->last_seen_ns > BT_NSEC_PER_SEC) {
 			found->last_seen_ns = now;
+			if (found->verdict == BT_V_BLOCKED && p->tuple.proto == BT_IPPROTO_UDP)
+				bt_run_socket_applies(c, s); /* use keeps a condemned socket and its peers */
+		}
 		if (found->verdict == BT_V_BLOCKED)
 			return bt_dropped(c, cfg, BT_S_DROP_FLOW);
 		if (found->verdict == BT_V_CLEAN || found->verdict == BT_V_ALLOWED)

@@ -13,7 +13,20 @@
 #include "app/Status.h"
 #include "app/Version.h"
 
+#include <poll.h>
+#include <unistd.h>
+
 namespace btblock::app {
+
+namespace {
+
+// Whoever read standard output has closed it (`btblock ... | head`): no reason to complain.
+bool reader_left() {
+    pollfd output{STDOUT_FILENO, POLLOUT, 0};
+    return poll(&output, 1, 0) == 1 && (output.revents & POLLERR);
+}
+
+} // namespace
 
 int run_cli(std::vector<std::string> arguments, Io& io, const Actions& actions) {
     std::string program = arguments.empty() ? "" : arguments.front();
@@ -40,7 +53,7 @@ int run_cli(std::vector<std::string> arguments, Io& io, const Actions& actions) 
         add_completion(line);
         int code = line.run(std::move(arguments), io);
         io.out.flush();
-        if (!io.out && code == 0)
+        if (!io.out && code == 0 && !reader_left())
             code = fail(io, error("the output could not be written"));
         return code;
     } catch (const std::exception& failure) {

@@ -191,7 +191,11 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         all.push_back(
             {"handshake with a gap", {{gap.next(hs.substr(0, 5)), punt}, {gap.at(gap.seq() + 7, hs.substr(5)), pass}}});
         Stream turned(a.client, 40004, a.remote, 6881);
-        all.push_back({"handshake out of order",
+        Stream overtaken(a.client, 40007, a.remote, 6881);
+        all.push_back(
+            {"handshake overtaken by what follows it",
+             {{overtaken.at(overtaken.seq() + 48, hs.substr(48)), pass}, {overtaken.next(hs.substr(0, 48)), drop}}});
+        all.push_back({"handshake split in its text and out of order",
                        {{turned.at(turned.seq() + 9, hs.substr(9)), pass}, {turned.next(hs.substr(0, 9)), pass}}});
         Stream later(a.client, 40005, a.remote, 6667);
         all.push_back({"handshake text not at offset 0",

@@ -155,10 +155,10 @@ struct bt_flow {
 	bt_u8 seen;       /* payload packets inspected */
 	bt_u8 matched;    /* bytes of the peer handshake matched so far */
 	bt_u8 flags;
-	bt_u8 turn;  /* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
-	bt_u8 want;  /* following payload packets that user space still wants */
-	bt_u8 leaky; /* a packet passed that user space should have seen */
-	bt_u8 pad;
+	bt_u8 turn;   /* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
+	bt_u8 want;   /* following payload packets that user space still wants */
+	bt_u8 leaky;  /* a packet passed that user space should have seen */
+	bt_u8 punted; /* user space has seen or will see a packet */
 };
 
 enum {                           /* bt_ban.flags */

@@ -384,6 +384,17 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 }
 BT_STAGE(mse_turn)
 
+enum { BT_HTTP_SEGMENTS = 32 }; /* pieces of one request that user space is given */
+
+/* A GET has no body: its last segment ends with the empty line. */
+static BT_INLINE int bt_ends_request(struct bt_ctx *c, const struct bt_pkt *p)
+{
+	bt_u8 tail[4];
+
+	return p->payload_len >= 4 && !bt_load(c, p->payload_off + p->payload_len - 4, tail, 4) &&
+	       bt_be32(tail) == BT_TXT4('\r', '\n', '\r', '\n');
+}
+
 static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_pkt *p = &s->pkt;
@@ -395,8 +406,9 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	 * what follows it; after a gap nothing continues. */
 	if (f->flags & BT_F_ORDERED) {
 		if ((int)(p->seq - f->next_seq) < 0) {
+			/* the verdict on what is sent again may still be under way */
 			if (!bt_is_handshake(&s->head))
-				return BT_J_NOTHING;
+				return f->punted ? BT_J_PUNT : BT_J_NOTHING;
 			s->evidence = BT_EV_TCP_HANDSHAKE;
 			return BT_J_PROVES;
 		}
@@ -422,8 +434,13 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 		return BT_J_OTHER;
 	if (x->is_http && (starts || f->verdict == BT_V_HTTP)) {
 		f->verdict = BT_V_HTTP;
-		f->want = x->has_query ? 2 : 0;
+		f->want = x->has_query && !bt_ends_request(c, p) ? BT_HTTP_SEGMENTS : 0;
 		return x->has_query ? BT_J_PUNT : BT_J_NOTHING;
+	}
+	if (!f->seen && p->payload_len < 4 && s->head.b[0] == 'G') { /* a request line cut short */
+		f->verdict = BT_V_HTTP;
+		f->want = BT_HTTP_SEGMENTS;
+		return BT_J_PUNT;
 	}
 	if (!f->seen && x->is_proxy) {
 		f->flags |= BT_F_PROXY;
@@ -432,6 +449,8 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	}
 	if (f->want) {
 		f->want--;
+		if (f->verdict == BT_V_HTTP && bt_ends_request(c, p))
+			f->want = 0;
 		return BT_J_PUNT;
 	}
 	if (f->verdict == BT_V_HTTP)
@@ -617,6 +636,8 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 		bt_count(c, BT_S_CLEAN_EARLY);
 	}
 	punt = s->judgement == BT_J_PUNT && bt_can_punt(c) && cfg->lease_until_ns > now;
+	if (punt)
+		f->punted = 1;
 	if (s->judgement == BT_J_PUNT && !punt) {
 		f->leaky = 1; /* what it was will only be known later, if ever */
 		bt_count(c, BT_S_PUNT_NO_LEASE);

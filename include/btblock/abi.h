@@ -158,7 +158,7 @@ struct bt_flow {
 	bt_u8 turn;   /* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
 	bt_u8 want;   /* following payload packets that user space still wants */
 	bt_u8 leaky;  /* a packet passed that user space should have seen */
-	bt_u8 punted; /* user space has seen or will see a packet */
+	bt_u8 punted; /* a packet was one for user space */
 };
 
 enum {                           /* bt_ban.flags */

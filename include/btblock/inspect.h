@@ -636,7 +636,7 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 		bt_count(c, BT_S_CLEAN_EARLY);
 	}
 	punt = s->judgement == BT_J_PUNT && bt_can_punt(c) && cfg->lease_until_ns > now;
-	if (punt)
+	if (s->judgement == BT_J_PUNT)
 		f->punted = 1;
 	if (s->judgement == BT_J_PUNT && !punt) {
 		f->leaky = 1; /* what it was will only be known later, if ever */

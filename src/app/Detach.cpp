@@ -46,12 +46,12 @@ Result<Detached> detach_instance(const std::string& instance) {
     std::set<std::string> interfaces;
     for (const bpf::PinnedLink& link : bpf::pinned_links(pins)) {
         interfaces.insert(link.interface);
-        ++done.links;
+        done.links += link.hook != "qdisc";
     }
     for (const std::string& interface : interfaces)
         if (auto detached = bpf::detach(interface, pins); !detached)
             return detached.error();
-    auto filters = bpf::remove_clsact_filters();
+    auto filters = bpf::remove_clsact_filters(pins);
     if (!filters)
         return filters.error();
     done.links += *filters;

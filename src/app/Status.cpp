@@ -282,7 +282,7 @@ std::vector<InterfaceStatus> pinned_interfaces(const std::string& instance) {
         if (link.hook == "xdp")
             interface.xdp = xdp_mode_of(interface.ifindex);
         else
-            interface.tc = "tcx"; // only these links are pinned; clsact filters need no pin
+            interface.tc = link.hook == "in" || link.hook == "out" ? "tcx" : "clsact";
     }
     std::vector<InterfaceStatus> interfaces;
     for (auto& [name, interface] : by_name)

@@ -3,13 +3,17 @@
 
 #include "bpf/Syscall.h"
 #include "core/Fd.h"
+#include "net/Netlink.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <cstring>
 #include <linux/bpf.h>
 #include <linux/if_link.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <span>
 #include <spdlog/spdlog.h>
 #include <string_view>
 #include <unistd.h>
@@ -18,12 +22,26 @@ namespace btblock::bpf {
 
 namespace {
 
-// Our place on a clsact hook: the first priority, and a handle nobody else picks by chance.
+// Our place on a clsact hook: the first priority, and a handle of the instance that nobody else picks by chance.
 constexpr unsigned filter_priority = 1;
-constexpr unsigned filter_handle = 0xb7b10c;
+
+unsigned filter_handle(std::string_view instance) {
+    unsigned hash = 2166136261u;
+    for (const char c : instance)
+        hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+    return 0xb7000000u | hash >> 8;
+}
+
+// What is pinned where there are no links: the programs of our filters, and that the qdisc is our making.
+constexpr const char* qdisc_pin = "qdisc";
+const char* filter_pin(bpf_tc_attach_point point) {
+    return point == BPF_TC_INGRESS ? "filter_in" : "filter_out";
+}
 
 bool runs_our_program(unsigned program_id) {
     const Fd program(bpf_prog_get_fd_by_id(program_id));
+    if (!program && errno == EPERM)
+        return true; // looking needs CAP_SYS_ADMIN, which a service need not have; the handle must do
     bpf_prog_info info{};
     __u32 length = sizeof info;
     return program && bpf_obj_get_info_by_fd(program.get(), &info, &length) == 0 &&
@@ -61,13 +79,26 @@ Result<void> attach_tcx_hook(const std::string& path, int program, unsigned ifin
     return pin_link(std::move(link), path);
 }
 
-Result<void> attach_filter(int program, unsigned ifindex, bpf_tc_attach_point point) {
-    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(ifindex), .attach_point = point);
+Result<void> pin_program(int program, const std::string& path) {
+    unlink(path.c_str()); // that of an earlier run
+    if (bpf_obj_pin(program, path.c_str()) < 0)
+        return errno_error("pinning " + path);
+    return {};
+}
+
+Result<void> attach_filter(int program, const net::Interface& interface, bpf_tc_attach_point point, const Pins& pins) {
+    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(interface.ifindex), .attach_point = point);
     const int made = bpf_tc_hook_create(&hook); // the qdisc; -EEXIST is fine
     if (made < 0 && made != -EEXIST)
         return errno_error("creating the clsact qdisc", -made);
-    LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program, .flags = BPF_TC_F_REPLACE, .handle = filter_handle,
-                .priority = filter_priority);
+    if (made == 0)
+        if (auto pinned = pin_program(program, pins.link(interface.name, qdisc_pin)); !pinned)
+            return pinned;
+    // Pinned first: what is attached can always be found again.
+    if (auto pinned = pin_program(program, pins.link(interface.name, filter_pin(point))); !pinned)
+        return pinned;
+    LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program, .flags = BPF_TC_F_REPLACE,
+                .handle = filter_handle(pins.instance), .priority = filter_priority);
     const int attached = bpf_tc_attach(&hook, &options);
     if (attached < 0)
         return errno_error("attaching the clsact filter", -attached);
@@ -75,13 +106,44 @@ Result<void> attach_filter(int program, unsigned ifindex, bpf_tc_attach_point po
 }
 
 // 1 when our filter was there and has been removed.
-int remove_filter(unsigned ifindex, bpf_tc_attach_point point) {
+int remove_filter(unsigned ifindex, bpf_tc_attach_point point, const Pins& pins) {
     LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(ifindex), .attach_point = point);
-    LIBBPF_OPTS(bpf_tc_opts, found, .handle = filter_handle, .priority = filter_priority);
+    LIBBPF_OPTS(bpf_tc_opts, found, .handle = filter_handle(pins.instance), .priority = filter_priority);
     if (bpf_tc_query(&hook, &found) < 0 || !runs_our_program(found.prog_id))
         return 0;
-    LIBBPF_OPTS(bpf_tc_opts, gone, .handle = filter_handle, .priority = filter_priority);
+    LIBBPF_OPTS(bpf_tc_opts, gone, .handle = filter_handle(pins.instance), .priority = filter_priority);
     return bpf_tc_detach(&hook, &gone) == 0 ? 1 : 0;
+}
+
+Result<bool> has_filters(unsigned ifindex) {
+    auto netlink = net::RouteSocket::open();
+    if (!netlink)
+        return netlink.error();
+    bool found = false;
+    for (const unsigned hook : {TC_H_MIN_INGRESS, TC_H_MIN_EGRESS}) {
+        tcmsg request{};
+        request.tcm_ifindex = static_cast<int>(ifindex);
+        request.tcm_parent = TC_H_MAKE(TC_H_CLSACT, hook);
+        auto dumped = netlink->dump(
+            RTM_GETTFILTER, std::as_bytes(std::span(&request, 1)), [] {}, [&](const nlmsghdr*) { found = true; });
+        if (!dumped)
+            return dumped.error();
+    }
+    return found;
+}
+
+// The qdisc takes every filter along: it goes only when it is our making and nobody uses it.
+void remove_qdisc(unsigned ifindex, const std::string& pin) {
+    if (access(pin.c_str(), F_OK) < 0)
+        return;
+    auto used = has_filters(ifindex);
+    if (!used)
+        spdlog::warn("the clsact qdisc stays: {}", used.error().message);
+    if (!used || *used)
+        return;
+    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(ifindex),
+                .attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS));
+    bpf_tc_hook_destroy(&hook);
 }
 
 unsigned xdp_flags(XdpMode mode) {
@@ -176,9 +238,9 @@ Result<Attached> attach(const Object& object, const net::Interface& interface, X
         if (auto done = attach_xdp(object, interface, xdp, pins, state); !done)
             return done;
         if (!features.tcx) {
-            if (auto done = attach_filter(ingress, interface.ifindex, BPF_TC_INGRESS); !done)
+            if (auto done = attach_filter(ingress, interface, BPF_TC_INGRESS, pins); !done)
                 return done;
-            return attach_filter(egress, interface.ifindex, BPF_TC_EGRESS);
+            return attach_filter(egress, interface, BPF_TC_EGRESS, pins);
         }
         if (auto done = attach_tcx_hook(pins.link(interface.name, "in"), ingress, interface.ifindex, TcxHook::ingress);
             !done)
@@ -204,19 +266,26 @@ Result<void> detach(const std::string& interface, const Pins& pins) {
             return errno_error(path);
     }
     if (const unsigned ifindex = if_nametoindex(interface.c_str())) {
-        remove_filter(ifindex, BPF_TC_INGRESS);
-        remove_filter(ifindex, BPF_TC_EGRESS);
+        remove_filter(ifindex, BPF_TC_INGRESS, pins);
+        remove_filter(ifindex, BPF_TC_EGRESS, pins);
+        remove_qdisc(ifindex, pins.link(interface, qdisc_pin));
+    }
+    for (const char* hook : {filter_pin(BPF_TC_INGRESS), filter_pin(BPF_TC_EGRESS), qdisc_pin}) {
+        const std::string path = pins.link(interface, hook);
+        if (unlink(path.c_str()) < 0 && errno != ENOENT)
+            return errno_error(path);
     }
     return {};
 }
 
-Result<int> remove_clsact_filters() {
+Result<int> remove_clsact_filters(const Pins& pins) {
     auto interfaces = net::list_interfaces();
     if (!interfaces)
         return interfaces.error();
     int removed = 0;
     for (const net::Interface& interface : *interfaces)
-        removed += remove_filter(interface.ifindex, BPF_TC_INGRESS) + remove_filter(interface.ifindex, BPF_TC_EGRESS);
+        removed += remove_filter(interface.ifindex, BPF_TC_INGRESS, pins) +
+                   remove_filter(interface.ifindex, BPF_TC_EGRESS, pins);
     return removed;
 }
 

@@ -30,7 +30,8 @@ Result<Attached> attach(const Object& object, const net::Interface& interface, X
 // Detaches and unpins everything of ours on this interface. An interface that is gone leaves only its pins to remove.
 Result<void> detach(const std::string& interface, const Pins& pins);
 
-// Filters that we left on clsact hooks in this network namespace (kernels before 6.6). Returns how many went.
-Result<int> remove_clsact_filters();
+// Filters of the instance on clsact hooks of this network namespace (kernels before 6.6) that no pin tells of. Returns
+// how many went.
+Result<int> remove_clsact_filters(const Pins& pins);
 
 } // namespace btblock::bpf

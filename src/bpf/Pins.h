@@ -18,7 +18,8 @@ struct Pins {
     [[nodiscard]] std::string abi_dir() const;      // .../vN: maps of this ABI
     [[nodiscard]] std::string link_dir() const;     // .../vN/links
     [[nodiscard]] std::string map(const std::string& name) const { return abi_dir() + "/" + name; }
-    // hook: "in", "out" or "xdp". bpffs refuses dots in names; interface names have no colon, so one stands for the
+    // hook: "in", "out" or "xdp"; for clsact, which has no links, "filter_in", "filter_out" (the programs) and "qdisc"
+    // (the qdisc is our making). bpffs refuses dots in names; interface names have no colon, so one stands for the
     // other.
     [[nodiscard]] std::string link(const std::string& interface, const std::string& hook) const;
     [[nodiscard]] std::string run_dir() const;   // /run/btblock/INSTANCE

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t buffer_size = 64 * 1024; // the kernel fills at most 32 KiB of a dump at once
 constexpr int attempts = 4;                    // of a dump that changes keep interrupting
+constexpr std::size_t longest_request = 64;    // of what follows the message header
 
 enum class DumpEnd { complete, interrupted, unsupported };
 
@@ -72,16 +73,23 @@ Result<RouteSocket> RouteSocket::open() {
 
 Result<void> RouteSocket::dump(std::uint16_t type, unsigned char family, const std::function<void()>& restart,
                                const std::function<void(const nlmsghdr*)>& each) {
+    const rtgenmsg general{.rtgen_family = family};
+    return dump(type, std::as_bytes(std::span(&general, 1)), restart, each);
+}
+
+Result<void> RouteSocket::dump(std::uint16_t type, std::span<const std::byte> body,
+                               const std::function<void()>& restart, const std::function<void(const nlmsghdr*)>& each) {
+    if (body.size() > longest_request)
+        return error("asking rtnetlink: a header of " + std::to_string(body.size()) + " bytes");
     for (int attempt = 0; attempt < attempts; ++attempt) {
         if (attempt > 0)
             restart();
-        alignas(nlmsghdr) char request[MNL_ALIGN(sizeof(nlmsghdr)) + 64] = {};
+        alignas(nlmsghdr) char request[MNL_ALIGN(sizeof(nlmsghdr)) + longest_request] = {};
         auto* header = mnl_nlmsg_put_header(request);
         header->nlmsg_type = type;
         header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
         header->nlmsg_seq = ++sequence_;
-        auto* body = static_cast<rtgenmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(rtgenmsg)));
-        body->rtgen_family = family;
+        std::memcpy(mnl_nlmsg_put_extra_header(header, body.size()), body.data(), body.size());
 
         const sockaddr_nl kernel{.nl_family = AF_NETLINK, .nl_pad = 0, .nl_pid = 0, .nl_groups = 0};
         if (sendto(fd_.get(), request, header->nlmsg_len, 0, reinterpret_cast<const sockaddr*>(&kernel),

@@ -6,9 +6,11 @@
 #include "core/Result.h"
 #include "net/Address.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 
 struct nlattr;
@@ -25,6 +27,9 @@ public:
     // dump begins again. Where changes never pause, the last of a few attempts counts: it can lack, or hold twice, what
     // changed meanwhile. A kernel without this kind of object has none of them: that is no error.
     Result<void> dump(std::uint16_t type, unsigned char family, const std::function<void()>& restart,
+                      const std::function<void(const nlmsghdr*)>& each);
+    // The same with the whole header of the request (ifinfomsg, tcmsg, ...; at most 64 bytes), which narrows the dump.
+    Result<void> dump(std::uint16_t type, std::span<const std::byte> header, const std::function<void()>& restart,
                       const std::function<void(const nlmsghdr*)>& each);
 
 private:

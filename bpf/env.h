@@ -97,6 +97,14 @@ static BT_INLINE int bt_is_allowed(struct bt_ctx *c, const struct bt_addr *a)
 	return allow && allow->expires_ns > bt_now(c);
 }
 
+static BT_INLINE int bt_is_relay(struct bt_ctx *c, const struct bt_addr *a)
+{
+	struct bt_lpm_key key = { 128, *a };
+
+	(void)c;
+	return bpf_map_lookup_elem(&bt_relays, &key) != 0;
+}
+
 #define BT_FIND(name, map, key_t, value_t)                                                                                       \
 	static BT_INLINE value_t *name(struct bt_ctx *c, const key_t *key)                                                       \
 	{                                                                                                                        \
@@ -119,6 +127,8 @@ BT_FIND(bt_peer_find, bt_peers, struct bt_peer_key, struct bt_mark)
 BT_STORE(bt_peer_store, bt_peers, struct bt_peer_key, struct bt_mark)
 BT_FIND(bt_client_find, bt_clients, struct bt_addr, struct bt_client)
 BT_STORE(bt_client_store, bt_clients, struct bt_addr, struct bt_client)
+BT_FIND(bt_fanout_find, bt_fanouts, struct bt_addr, struct bt_fanout)
+BT_STORE(bt_fanout_store, bt_fanouts, struct bt_addr, struct bt_fanout)
 
 static BT_INLINE struct bt_percpu *bt_windows(void)
 {

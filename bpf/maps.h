@@ -48,6 +48,14 @@ struct {
 	__uint(max_entries, 16384);
 } bt_clients SEC(".maps");
 
+/* How many hosts and ports inside hosts opened unrecognised flows to, in the last minute. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct bt_addr);
+	__type(value, struct bt_fanout);
+	__uint(max_entries, 16384);
+} bt_fanouts SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__type(key, struct bt_lpm_key);
@@ -63,6 +71,15 @@ struct {
 	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } bt_inside SEC(".maps");
+
+/* Relay networks of games and calls: flows to them do not count for a fan-out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct bt_lpm_key);
+	__type(value, __u32);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} bt_relays SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -41,6 +41,7 @@ enum {
 #define BT_SOCKET_TTL_NS (900 * BT_NSEC_PER_SEC) /* condemned socket, refreshed by use */
 #define BT_PEER_TTL_NS (900 * BT_NSEC_PER_SEC)   /* learned peer of a client */
 #define BT_CLIENT_TTL_NS (900 * BT_NSEC_PER_SEC) /* a client counts as BitTorrent-active this long */
+#define BT_FANOUT_NS (60 * BT_NSEC_PER_SEC)      /* window of the fan-out sketch */
 #define BT_LEASE_NS (3 * BT_NSEC_PER_SEC)        /* how long one renewal of the daemon's lease holds */
 #define BT_DEFAULT_MARK 0x20000000u
 
@@ -138,7 +139,14 @@ enum {                          /* bt_flow.flags */
        BT_F_UTP_ACKED = 1 << 4, /* a uTP packet acknowledged the mirror's sequence */
        BT_F_ORDERED = 1 << 5,   /* next_seq is valid */
        BT_F_SECOND = 1 << 6,    /* this side answered: its first payload came after the mirror's */
-       BT_F_MSE_T3 = 1 << 7,    /* turns 1 to 3 had the lengths and randomness of MSE */
+};
+
+/* bt_flow.mse: how far the turns of Message Stream Encryption fitted; kept at the dialler's half-flow. */
+enum {
+	BT_MSE_NONE,
+	BT_MSE_KEYS, /* both first turns were random and of the right length */
+	BT_MSE_DONE, /* all five turns fitted */
+	BT_MSE_OVER, /* it is not, or not any more */
 };
 
 /* Value of bt_flows. */
@@ -151,6 +159,9 @@ struct bt_flow {
 	bt_u16 turn_len;  /* bytes sent since the mirror last spoke, saturated */
 	bt_u16 utp_id;    /* connection id of the remembered uTP packet */
 	bt_u16 utp_seq;   /* sequence number of it */
+	bt_u16 utp_ack;   /* what it acknowledged */
+	bt_u16 mse_runs;  /* TCP: ends of writes looked at for piece messages */
+	bt_u32 run_seq;   /* TCP: where the current write began */
 	bt_u8 verdict;    /* enum bt_verdict */
 	bt_u8 seen;       /* payload packets inspected */
 	bt_u8 matched;    /* bytes of the peer handshake matched so far */
@@ -159,6 +170,8 @@ struct bt_flow {
 	bt_u8 want;   /* following payload packets that user space still wants */
 	bt_u8 leaky;  /* a packet passed that user space should have seen */
 	bt_u8 punted; /* a packet was one for user space */
+	bt_u8 mse;    /* BT_MSE_* */
+	bt_u8 pad[3];
 };
 
 enum {                           /* bt_ban.flags */
@@ -195,6 +208,11 @@ struct bt_client {
 	bt_u32 detections;       /* flows */
 	struct bt_addr mse_peer; /* remote end of the last flow with an MSE-shaped opening */
 	bt_u64 mse_until_ns;
+	struct bt_addr syn_peer; /* remote end of the last strict uTP SYN */
+	bt_u64 syn_until_ns;
+	bt_u16 syn_sport; /* the socket that sent it */
+	bt_u16 syn_dport;
+	bt_u32 pad;
 };
 
 /* Value of bt_allow. */
@@ -219,7 +237,23 @@ struct bt_config {
 	bt_u32 new_flow_rate; /* new half-flows a second and CPU before the flood guard acts */
 	bt_u32 port_count;
 	bt_u16 ports[BT_WHITELIST_PORTS];
-	bt_u32 pad;
+	bt_u16 fanout_hosts; /* distinct hosts and ports in a window that make a fan-out; 0: do not look */
+	bt_u16 fanout_ports;
+};
+
+/*
+ * Value of bt_fanouts (key: struct bt_addr of an inside address): how many remote hosts and ports it opened
+ * unrecognised flows to, by linear counting in two bitmaps (Whang et al. 1990). 32 distinct values set 30 of 256 bits.
+ */
+enum { BT_FANOUT_WORDS = 4 };
+
+struct bt_fanout {
+	bt_u64 window_ns; /* start */
+	bt_u64 hosts[BT_FANOUT_WORDS];
+	bt_u64 ports[BT_FANOUT_WORDS];
+	bt_u16 host_bits; /* set in hosts */
+	bt_u16 port_bits;
+	bt_u32 told; /* this window's fan-out was reported */
 };
 
 /* Value of bt_percpu (one entry per CPU): rate windows. */
@@ -290,11 +324,12 @@ BT_STATIC_ASSERT(sizeof(struct bt_endpoint) == 20, "bt_endpoint");
 BT_STATIC_ASSERT(sizeof(struct bt_peer_key) == 36, "bt_peer_key");
 BT_STATIC_ASSERT(sizeof(struct bt_lpm_key) == 20, "bt_lpm_key");
 BT_STATIC_ASSERT(sizeof(struct bt_allow) == 56, "bt_allow");
-BT_STATIC_ASSERT(sizeof(struct bt_flow) == 40, "bt_flow");
+BT_STATIC_ASSERT(sizeof(struct bt_flow) == 48, "bt_flow");
 BT_STATIC_ASSERT(sizeof(struct bt_ban) == 96, "bt_ban");
 BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
-BT_STATIC_ASSERT(sizeof(struct bt_client) == 56, "bt_client");
+BT_STATIC_ASSERT(sizeof(struct bt_client) == 88, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
+BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
 BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 24, "bt_percpu");
 BT_STATIC_ASSERT(sizeof(struct bt_event) == 64, "bt_event");
 

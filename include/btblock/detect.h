@@ -124,10 +124,8 @@ static BT_INLINE int bt_is_lsd(const struct bt_tuple *t, const struct bt_head *h
 		return 0;
 	if (bt_be64(h->b) != BT_TXT8('B', 'T', '-', 'S', 'E', 'A', 'R', 'C'))
 		return 0;
-	if (bt_addr_is_v4(&t->dst))
-		return bt_be32(t->dst.b + 12) == 0xefc0988fu; /* 239.192.152.143 */
-	/* ff15::efc0:988f, and the other scopes of the same group */
-	return t->dst.b[0] == 0xff && bt_be32(t->dst.b + 12) == 0xefc0988fu;
+	/* To 239.192.152.143, ff15::efc0:988f, or straight to a neighbour: the method has no other use. */
+	return 1;
 }
 
 /* ------------------------------------------------------------------ uTP (BEP 29) */
@@ -179,10 +177,10 @@ static BT_INLINE int bt_parse_utp(const struct bt_head *h, struct bt_utp *u)
 	return 1;
 }
 
-/* Every field of a connection request as the implementations send it. */
+/* Every field of a connection request as the implementations send it: no delay measured yet is 0, or INT_MAX in libutp. */
 static BT_INLINE int bt_is_utp_syn(const struct bt_head *h, const struct bt_utp *u)
 {
-	return u->type == BT_UTP_SYN && h->wire_len == u->header_len && u->diff == 0 && u->ack == 0;
+	return u->type == BT_UTP_SYN && h->wire_len == u->header_len && (u->diff == 0 || u->diff == 0x7fffffffu) && u->ack == 0;
 }
 
 /* ------------------------------------------------------------------ SOCKS UDP (RFC 1928, section 7) */

@@ -12,9 +12,9 @@
  *   void bt_count(c, enum bt_stat)
  *   bt_u32 bt_owner(c)                              ifindex << 1 | egress
  *   int bt_can_punt(c)                              may this hook hand packets to user space
- *   int bt_is_inside(c, addr), bt_is_allowed(c, addr)
- *   bt_{ban,flow,socket,peer,client}_find(c, key)   pointer to the live entry, or NULL
- *   bt_{flow,socket,peer,client}_store(c, key, val) 0, or negative when there is no room
+ *   int bt_is_inside(c, addr), bt_is_allowed(c, addr), bt_is_relay(c, addr)
+ *   bt_{ban,flow,socket,peer,client,fanout}_find(c, key)   pointer to the live entry, or NULL
+ *   bt_{flow,socket,peer,client,fanout}_store(c, key, val) 0, or negative when there is no room
  *   struct bt_scratch *bt_scratch_get(c)             room that does not fit the kernel's 512-byte stack, or NULL
  *   void bt_find_udp_facts(scratch), bt_find_tcp_facts(scratch)
  *                                                   bt_udp_facts, bt_tcp_facts on what the scratch holds
@@ -45,6 +45,7 @@ struct bt_scratch {
 	struct bt_flow mirror; /* the other direction, zero when it has not been seen */
 	struct bt_tuple mirror_tuple;
 	struct bt_client client;
+	struct bt_fanout fanout;
 	struct bt_facts facts;
 	bt_u32 evidence; /* code of the last judgement */
 	bt_u32 judgement;
@@ -247,8 +248,42 @@ static BT_INLINE void bt_client_seen(struct bt_ctx *c, const struct bt_addr *cli
 
 /* ------------------------------------------------------------------ UDP detectors with state */
 
+/*
+ * A strict uTP SYN of a client that is active already, or the second one of the same socket to
+ * another endpoint: nothing else sends these 20 exact bytes around from one port.
+ */
+static BT_INLINE int bt_utp_dialler(struct bt_ctx *c, struct bt_scratch *s)
+{
+	const struct bt_tuple *t = &s->pkt.tuple;
+	bt_u64 now = bt_now(c);
+	struct bt_client *client = bt_client_find(c, &t->src);
+	int fresh = 0;
+
+	if (client && client->active_until_ns > now)
+		return 1;
+	if (!client) {
+		if (!bt_is_inside(c, &t->src))
+			return 0;
+		client = bt_new_client(c, now);
+		if (!client)
+			return 0;
+		fresh = 1;
+	}
+	if (client->syn_until_ns > now && client->syn_sport == t->sport &&
+	    (client->syn_dport != t->dport || !bt_addr_equal(&client->syn_peer, &t->dst)))
+		return 1;
+	client->syn_peer = t->dst;
+	client->syn_sport = t->sport;
+	client->syn_dport = t->dport;
+	client->syn_until_ns = now + BT_UDP_IDLE_NS;
+	if (fresh)
+		bt_client_store(c, &t->src, client);
+	return 0;
+}
+BT_STAGE(utp_dialler)
+
 /* One datagram, plain or taken out of its SOCKS header; s->facts says what it looks like. */
-static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt_scratch *s)
 {
 	struct bt_flow *f = &s->flow, *m = &s->mirror;
 	struct bt_utp *u = &s->facts.utp;
@@ -263,7 +298,7 @@ static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt
 		f->flags |= BT_F_UTP_SYN;
 		f->utp_id = u->id;
 		f->utp_seq = u->seq;
-		if (!bt_client_active(c, &s->pkt.tuple.src, now))
+		if (!bt_run_utp_dialler(c, s))
 			return BT_J_NOTHING;
 		s->evidence = BT_EV_UTP_SYN;
 		return BT_J_PROVES;
@@ -276,7 +311,14 @@ static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt
 		s->evidence = BT_EV_UTP_PAIR;
 		return BT_J_PROVES;
 	}
-	/* Running connection: each side keeps its id, the ids differ by one, and each side acknowledges the other */
+	/* Running connection: the ids differ by one, and each side's last packet acknowledges the other's */
+	if ((m->flags & BT_F_UTP_SEEN) && u->ack && u->wnd && u->seq != u->ack && m->utp_ack &&
+	    (bt_u16)(m->utp_seq - u->ack) < 128 && (bt_u16)(u->seq - m->utp_ack) < 128 &&
+	    ((bt_u16)(u->id - m->utp_id) == 1 || (bt_u16)(m->utp_id - u->id) == 1)) {
+		s->evidence = BT_EV_UTP_DATA;
+		return BT_J_PROVES;
+	}
+	/* The same with packets under way: each side keeps its id and acknowledges the other, twice */
 	if ((m->flags & BT_F_UTP_SEEN) && (f->flags & BT_F_UTP_SEEN) && u->id == f->utp_id && u->ack && u->wnd &&
 	    (bt_u16)(u->seq - f->utp_seq) < 128 && (bt_u16)(m->utp_seq - u->ack) < 128 &&
 	    ((bt_u16)(u->id - m->utp_id) == 1 || (bt_u16)(m->utp_id - u->id) == 1)) {
@@ -290,11 +332,12 @@ static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt
 	if (!(f->flags & BT_F_UTP_SYN)) {
 		f->utp_id = u->id;
 		f->utp_seq = u->seq;
+		f->utp_ack = u->ack;
 	}
 	return BT_J_NOTHING;
 }
 
-static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_pkt *p = &s->pkt;
 	bt_u32 inner = 0;
@@ -308,7 +351,7 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
 			return BT_J_NOTHING;
 		bt_find_udp_facts(s);
 	}
-	s->judgement = bt_judge_datagram(c, s, now);
+	s->judgement = bt_judge_datagram(c, s);
 	BT_BARRIER();
 	if (s->judgement != BT_J_NOTHING)
 		return (enum bt_judgement)s->judgement;
@@ -320,69 +363,134 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
 /* ------------------------------------------------------------------ TCP detectors with state */
 
 /*
- * Message Stream Encryption by its turns (docs/evidence.md, "mse.handshake"): both first flights
- * 96 to 608 random bytes, then 56 to 636, then at least 14, then a turn of a known shape. The
- * grammar weighs; it proves for a client that is active already, or with a second such
- * connection of the same client to another host.
+ * Message Stream Encryption by its turns (docs/evidence.md, "mse.handshake"): both first turns
+ * 96 to 608 random bytes, then 56 to 636, then at least 14, then a turn of a known shape. Returns
+ * how much of it is there. A turn may come in several segments.
+ */
+enum { BT_MSE_FIRST = 96, BT_MSE_FIRST_MAX = 608, BT_MSE_ANSWER = 56, BT_MSE_ANSWER_MAX = 636 };
+
+static BT_INLINE int bt_mse_grammar(struct bt_scratch *s)
+{
+	struct bt_flow *f = &s->flow, *m = &s->mirror;
+	bt_u32 len = s->head.wire_len > 0xffff ? 0xffff : s->head.wire_len, mine = f->turn_len;
+	bt_u8 was = f->turn, other = m->turn;
+
+	/* In a proxied connection the turns count from its inner stream's first random flight. */
+	if ((f->flags & BT_F_PROXY) && !(m->flags & BT_F_RANDOM))
+		other = 0;
+	if (s->facts.is_random && !(f->flags & BT_F_RANDOM) && (!was || (f->flags & BT_F_PROXY))) {
+		f->flags |= BT_F_RANDOM;
+		was = 0;
+	}
+	if (was && other < was) { /* the turn goes on */
+		f->turn_len = mine + len > 0xffff ? 0xffff : (bt_u16)(mine + len);
+	} else {
+		f->turn = (bt_u8)(other + 1);
+		f->turn_len = (bt_u16)len;
+	}
+	if (!(f->flags & m->flags & BT_F_RANDOM) || f->mse > BT_MSE_KEYS)
+		return 0;
+	if (f->turn == 3) {
+		if (was == 1 && mine >= BT_MSE_FIRST && mine <= BT_MSE_FIRST_MAX && m->turn_len >= BT_MSE_FIRST &&
+		    m->turn_len <= BT_MSE_FIRST_MAX)
+			f->mse = BT_MSE_KEYS;
+		return f->mse == BT_MSE_KEYS && f->turn_len >= BT_MSE_ANSWER && f->turn_len <= BT_MSE_ANSWER_MAX;
+	}
+	if (f->turn == 5 && was == 3) {
+		if (f->mse == BT_MSE_KEYS && mine >= BT_MSE_ANSWER && mine <= BT_MSE_ANSWER_MAX && m->turn_len >= 14 &&
+		    (mine == 124 || len == 68 || len == 253 || (len >= 111 && len <= 236))) {
+			f->mse = BT_MSE_DONE;
+			return 2;
+		}
+		f->mse = BT_MSE_OVER;
+	}
+	return 0;
+}
+
+/*
+ * The grammar weighs. It proves for a client that is active already, or, once complete, with a
+ * second such connection of the same client to another host.
  */
 static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
+	const struct bt_addr *inside, *outside;
 	bt_u64 now = bt_now(c);
-	struct bt_flow *f = &s->flow, *m = &s->mirror;
-	bt_u8 mirror_turn = m->turn;
-	bt_u32 mine = f->turn_len, len = s->head.wire_len > 0xffff ? 0xffff : s->head.wire_len;
 	struct bt_client *client;
-	bt_u8 side, was = f->turn;
+	struct bt_flow *mirror;
+	bt_u8 side;
+	int there = bt_mse_grammar(s);
 
-	if (!was && s->facts.is_random)
-		f->flags |= BT_F_RANDOM;
-	if (was && mirror_turn < was) {
-		f->turn_len = mine + len > 0xffff ? 0xffff : (bt_u16)(mine + len);
+	if (!there)
 		return 0;
-	}
-	f->turn = (bt_u8)(mirror_turn + 1);
-	f->turn_len = (bt_u16)len;
-	if (!(f->flags & m->flags & BT_F_RANDOM))
-		return 0;
-	if (was == 1 && mirror_turn == 2) {
-		if (mine < 96 || mine > 608 || m->turn_len < 96 || m->turn_len > 608 || len < 56 || len > 636)
-			return 0;
-		f->flags |= BT_F_MSE_T3;
-	} else if (was == 3 && mirror_turn == 4) {
-		if (!(f->flags & BT_F_MSE_T3) || mine < 56 || mine > 636 || m->turn_len < 14)
-			return 0;
-		if (mine != 124 && len != 68 && len != 253 && (len < 111 || len > 236))
-			return 0;
-	} else {
-		return 0;
-	}
 	side = bt_client_side(c, t);
 	if (side == BT_SIDE_NONE)
 		return 0;
-	client = bt_client_find(c, side == BT_SIDE_SRC ? &t->src : &t->dst);
+	inside = side == BT_SIDE_SRC ? &t->src : &t->dst;
+	outside = side == BT_SIDE_SRC ? &t->dst : &t->src;
+	client = bt_client_find(c, inside);
 	if (client && client->active_until_ns > now)
 		return 1;
-	if (was == 1)
+	if (there < 2)
 		return 0;
+	mirror = bt_flow_find(c, &s->mirror_tuple);
+	if (mirror)
+		mirror->mse = BT_MSE_DONE; /* either side may be the one that sends pieces */
 	if (client) {
-		const struct bt_addr *peer = side == BT_SIDE_SRC ? &t->dst : &t->src;
-
-		if (client->mse_until_ns > now && !bt_addr_equal(&client->mse_peer, peer))
+		if (client->mse_until_ns > now && !bt_addr_equal(&client->mse_peer, outside))
 			return 1;
-		client->mse_peer = *peer;
+		client->mse_peer = *outside;
 		client->mse_until_ns = now + BT_CLIENT_TTL_NS;
 	} else {
 		client = bt_new_client(c, now);
 		if (!client)
 			return 0;
-		client->mse_peer = side == BT_SIDE_SRC ? t->dst : t->src;
+		client->mse_peer = *outside;
 		client->mse_until_ns = now + BT_CLIENT_TTL_NS;
-		bt_client_store(c, side == BT_SIDE_SRC ? &t->src : &t->dst, client);
+		bt_client_store(c, inside, client);
 	}
 	return 0;
 }
 BT_STAGE(mse_turn)
+
+/*
+ * After a complete MSE grammar RC4 hides what the messages say, not how long they are: a piece
+ * message of one block is 4 + 9 + 16384 bytes (BEP 3), and senders push when a block is out. A
+ * write that ends exactly there, out of the first few, settles it. This half-flow carries the
+ * blocks, whichever side dialled.
+ */
+enum {
+	BT_PIECE_HEAD = 13,
+	BT_PIECE_LEN = 13 + 16384,
+	BT_MSE_RUNS = 8,  /* ends of writes that are tried */
+	BT_MSE_LOOK = 96, /* payload packets of a half-flow that are looked at for it */
+};
+
+static BT_INLINE int bt_mse_piece(struct bt_scratch *s)
+{
+	const struct bt_pkt *p = &s->pkt;
+	struct bt_flow *f = &s->flow;
+	bt_u32 end = p->seq + p->payload_len, run;
+
+	if (!f->run_seq)
+		f->run_seq = p->seq;
+	if (!(p->tcp_flags & BT_TCP_PSH))
+		return 0;
+	run = end - f->run_seq;
+	if (run == BT_PIECE_HEAD) /* its block follows in a write of its own */
+		return 0;
+	if (run < BT_PIECE_LEN) { /* other messages, or the start of a block that is written in parts */
+		if (run < 1024)
+			f->run_seq = end;
+		return 0;
+	}
+	if (run % BT_PIECE_LEN == 0)
+		return 1;
+	f->run_seq = end;
+	if (++f->mse_runs >= BT_MSE_RUNS)
+		f->mse = BT_MSE_OVER;
+	return 0;
+}
 
 enum { BT_HTTP_SEGMENTS = 32 }; /* pieces of one request that user space is given */
 
@@ -413,10 +521,16 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 			return BT_J_PROVES;
 		}
 		if (p->seq != f->next_seq)
-			f->matched = 0;
+			f->matched = f->run_seq = 0;
 	}
 	f->next_seq = p->seq + p->payload_len;
 	f->flags |= BT_F_ORDERED | (s->mirror.flags & BT_F_PROXY);
+	if (f->mse == BT_MSE_DONE && bt_mse_piece(s)) {
+		s->evidence = BT_EV_MSE_HANDSHAKE;
+		return BT_J_PROVES;
+	}
+	if (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP)
+		return BT_J_NOTHING;
 	bt_find_tcp_facts(s);
 	/* An inner stream may begin with any payload of a proxied connection. */
 	starts = !f->seen || (f->flags & BT_F_PROXY);
@@ -433,9 +547,12 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	if (!f->seen && x->is_other)
 		return BT_J_OTHER;
 	if (x->is_http && (starts || f->verdict == BT_V_HTTP)) {
+		/* A web seed's request (BEP 19) has no query, and a connection of its own. */
+		int look = x->has_query || (!f->seen && s->head.b[0] == 'G');
+
 		f->verdict = BT_V_HTTP;
-		f->want = x->has_query && !bt_ends_request(c, p) ? BT_HTTP_SEGMENTS : 0;
-		return x->has_query ? BT_J_PUNT : BT_J_NOTHING;
+		f->want = look && !bt_ends_request(c, p) ? BT_HTTP_SEGMENTS : 0;
+		return look ? BT_J_PUNT : BT_J_NOTHING;
 	}
 	if (!f->seen && p->payload_len < 4 && s->head.b[0] == 'G') { /* a request line cut short */
 		f->verdict = BT_V_HTTP;
@@ -594,7 +711,7 @@ static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s, bt_u64 no
 	const struct bt_tuple *t = &s->pkt.tuple;
 
 	if (t->proto == BT_IPPROTO_UDP) {
-		s->judgement = bt_judge_udp(c, s, now);
+		s->judgement = bt_judge_udp(c, s);
 	} else if (s->is_new &&
 		   (bt_peer_live(c, &t->src, &t->dst, t->dport, now) || bt_peer_live(c, &t->dst, &t->src, t->sport, now))) {
 		/* a connection to a learned peer that was open before the peer was learned */
@@ -604,6 +721,56 @@ static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s, bt_u64 no
 		s->judgement = bt_judge_tcp(c, s);
 	}
 }
+
+/* Sets one of 256 bits chosen by the value; 1 when it was clear. */
+static BT_INLINE int bt_sketch(bt_u64 *bits, bt_u32 value)
+{
+	bt_u32 at = value * 0x9e3779b1u >> 24;
+	bt_u64 bit = 1ULL << (at & 63);
+
+	if (bits[at >> 6 & (BT_FANOUT_WORDS - 1)] & bit)
+		return 0;
+	bits[at >> 6 & (BT_FANOUT_WORDS - 1)] |= bit;
+	return 1;
+}
+
+/*
+ * A client opens a flow that nothing recognised. Many of them to distinct hosts and distinct ports
+ * in a minute is how a swarm looks, however it is encrypted; it makes the client active, which
+ * blocks nothing by itself.
+ */
+static BT_INLINE int bt_fan_out(struct bt_ctx *c, struct bt_scratch *s)
+{
+	const struct bt_config *cfg = bt_settings(c);
+	const struct bt_tuple *t = &s->pkt.tuple;
+	const bt_u32 *w = t->dst.w;
+	bt_u64 now = bt_now(c);
+	struct bt_fanout *x;
+
+	if (!cfg || !cfg->fanout_hosts || s->mirror.last_seen_ns || !bt_is_inside(c, &t->src) || bt_is_inside(c, &t->dst) ||
+	    bt_is_whitelisted_port(cfg, t) || bt_is_relay(c, &t->dst))
+		return 0;
+	x = bt_fanout_find(c, &t->src);
+	if (!x || now - x->window_ns > BT_FANOUT_NS) {
+		__builtin_memset(&s->fanout, 0, sizeof(s->fanout));
+		s->fanout.window_ns = now;
+		if (bt_fanout_store(c, &t->src, &s->fanout))
+			return 0;
+		x = bt_fanout_find(c, &t->src);
+		if (!x)
+			return 0;
+	}
+	x->host_bits += bt_sketch(x->hosts, w[0] ^ w[1] * 5 ^ w[2] * 17 ^ w[3]);
+	x->port_bits += bt_sketch(x->ports, t->dport);
+	if (x->told || x->host_bits < cfg->fanout_hosts || x->port_bits < cfg->fanout_ports)
+		return 0;
+	x->told = 1;
+	bt_client_seen(c, &t->src, BT_EV_FANOUT, now);
+	bt_count_evidence(c, BT_EV_FANOUT);
+	bt_emit(c, &s->pkt, BT_K_DETECTION, BT_EV_BIT(BT_EV_FANOUT), BT_ACT_PASS, BT_SIDE_SRC);
+	return 0;
+}
+BT_STAGE(fan_out)
 
 /* A payload packet whose half-flow is still open: judge it and act. */
 static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct bt_config *cfg, struct bt_scratch *s, bt_u64 now)
@@ -624,6 +791,8 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 		__builtin_memset(&s->mirror, 0, sizeof(s->mirror));
 	bt_judge(c, s, now);
 	BT_BARRIER();
+	if (s->is_new && s->judgement == BT_J_NOTHING && f->verdict == BT_V_UNKNOWN)
+		bt_run_fan_out(c, s);
 	if (f->seen < 255)
 		f->seen++;
 	if (!f->first_len)
@@ -720,7 +889,8 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		/* Judged where it was first seen; the packet only passes here again. */
 		if (found->owner != bt_owner(c))
 			return BT_ACT_PASS;
-		if (found->seen >= BT_PUNT_BUDGET && found->verdict != BT_V_HTTP)
+		if (found->seen >= BT_PUNT_BUDGET && found->verdict != BT_V_HTTP &&
+		    (found->mse != BT_MSE_DONE || found->seen >= BT_MSE_LOOK))
 			return BT_ACT_PASS;
 		s->flow = *found;
 		s->is_new = 0;

@@ -30,7 +30,7 @@ enum {
 	BT_IPPROTO_DSTOPTS = 60,
 };
 
-enum { BT_TCP_FIN = 0x01, BT_TCP_SYN = 0x02, BT_TCP_RST = 0x04, BT_TCP_ACK = 0x10 };
+enum { BT_TCP_FIN = 0x01, BT_TCP_SYN = 0x02, BT_TCP_RST = 0x04, BT_TCP_PSH = 0x08, BT_TCP_ACK = 0x10 };
 
 /*
  * A value by way of memory. In the kernel the verifier then forgets what it knew of it, so paths

@@ -90,8 +90,19 @@ CaptureReport analyze_capture(const std::string& path, const PacketJudgeFactory&
             report.error = more.error().message;
             return report;
         }
-        if (!*more)
+        if (!*more) {
+            if (judge.review)
+                judge.review([&](const bt_tuple& tuple, std::uint32_t evidence) {
+                    const auto known = index.find(FlowKey(tuple));
+                    if (known == index.end() || report.flows[known->second].decided_at != 0)
+                        return;
+                    Flow& flow = report.flows[known->second];
+                    flow.evidence |= evidence;
+                    flow.decided_at = flow.last_seen;
+                    ++report.bittorrent_flows;
+                });
             return report;
+        }
         ++report.packets;
         now = std::max(now, packet.time_ns); // merged captures go back a little
 
@@ -100,7 +111,7 @@ CaptureReport analyze_capture(const std::string& path, const PacketJudgeFactory&
             ++report.skipped;
             continue;
         }
-        const detect::Decision decision = judge(ip->bytes, ip->wire_length, now);
+        const detect::Decision decision = judge.packet(ip->bytes, ip->wire_length, now);
         const auto parsed = net::parse_packet(ip->bytes, ip->wire_length);
         if (!parsed || parsed->later_fragment) {
             ++report.skipped;
@@ -317,10 +328,9 @@ int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream&
 
 int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream& err) {
     return analyze_main(options, out, err, [] {
-        return [pipeline = std::make_shared<detect::Pipeline>()](std::span<const std::uint8_t> ip_packet,
-                                                                 std::size_t wire_length, std::uint64_t time_ns) {
-            return pipeline->packet(ip_packet, wire_length, time_ns);
-        };
+        const auto pipeline = std::make_shared<detect::Pipeline>();
+        return PacketJudge{.packet = [pipeline](auto... packet) { return pipeline->packet(packet...); },
+                           .review = [pipeline](const auto& decided) { pipeline->review(decided); }};
     });
 }
 

@@ -21,9 +21,14 @@ struct AnalyzeOptions {
     std::vector<std::string> files; // pcap or pcapng; "-" is standard input
 };
 
-// Judges the packets of one capture in order: the IP packet, its length on the wire, nanoseconds that never go back.
-using PacketJudge = std::function<detect::Decision(std::span<const std::uint8_t> ip_packet, std::size_t wire_length,
-                                                   std::uint64_t time_ns)>;
+// Judges the packets of one capture in order.
+struct PacketJudge {
+    // The IP packet, its length on the wire, nanoseconds that never go back.
+    std::function<detect::Decision(std::span<const std::uint8_t> ip_packet, std::size_t wire_length, std::uint64_t time_ns)>
+        packet;
+    // See detect::Pipeline::review; may be absent.
+    std::function<void(const std::function<void(const bt_tuple&, std::uint32_t evidence)>&)> review;
+};
 // Makes a fresh one for every capture.
 using PacketJudgeFactory = std::function<PacketJudge()>;
 

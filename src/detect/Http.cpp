@@ -16,13 +16,15 @@ constexpr std::array<std::string_view, 9> methods{"GET ",    "HEAD ",    "POST "
                                                   "DELETE ", "OPTIONS ", "PATCH ", "TRACE "};
 
 // Product names as clients send them at the front of User-Agent. aria2 and curl are left out: they download anything.
-constexpr std::array<std::string_view, 32> agents{
-    "qBittorrent",       "uTorrent",    "\xc2\xb5Torrent", "BitTorrent",  "Transmission", "libtorrent",
-    "rtorrent",          "Deluge",      "Azureus",         "Vuze",        "BiglyBT",      "BitComet",
-    "BitLord",           "BitTornado",  "BitSpirit",       "KTorrent",    "Tixati",       "WebTorrent",
-    "Shareaza",          "FrostWire",   "Tribler",         "PicoTorrent", "Halite",       "Xunlei",
-    "BTWebClient",       "BTSP",        "uTorrentMac",     "MediaGet",    "Folx",         "FlashGet",
-    "anacrolix-torrent", "TorrentStorm"};
+constexpr std::array<std::string_view, 25> agents{
+    "qBittorrent", "uTorrent",   "\xc2\xb5Torrent", "BitTorrent",  "Transmission",      "libtorrent",  "rtorrent",
+    "Deluge",      "Azureus",    "Vuze",            "BiglyBT",     "BitLord",           "BitTornado",  "BitSpirit",
+    "KTorrent",    "Tixati",     "WebTorrent",      "Tribler",     "PicoTorrent",       "Halite",      "BTWebClient",
+    "BTSP",        "uTorrentMac", "anacrolix-torrent", "TorrentStorm"};
+
+// Clients that are download managers as well: a ranged request of theirs may be for any file.
+constexpr std::array<std::string_view, 7> downloaders{"BitComet", "Shareaza", "FrostWire", "Xunlei",
+                                                      "MediaGet", "Folx",     "FlashGet"};
 
 char lower(char c) noexcept {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -162,7 +164,9 @@ Finding judge_target(std::string_view target, bool whole) noexcept {
 struct Fields {
     bool complete = false; // the empty line is there
     std::size_t length = 0;
-    bool agent = false, range = false, chunked = false, framed = false;
+    bool agent = false;      // names a BitTorrent client
+    bool downloader = false; // which fetches other things, too
+    bool range = false, chunked = false, framed = false;
     std::uint64_t body_length = 0;
 };
 
@@ -172,6 +176,27 @@ std::string_view trimmed(std::string_view s) noexcept {
     while (!s.empty() && (s.back() == ' ' || s.back() == '\t' || s.back() == '\r'))
         s.remove_suffix(1);
     return s;
+}
+
+// "Transmission/3.00", "Azureus 5.7", "libtorrent 1.2", but no longer word ("TransmissionRemote").
+bool names_product(std::string_view value, std::span<const std::string_view> names) noexcept {
+    constexpr std::string_view ends = "/ (-;";
+    return std::any_of(names.begin(), names.end(), [&](std::string_view name) {
+        return starts_without_case(value, name) &&
+               (value.size() == name.size() || ends.find(value[name.size()]) != std::string_view::npos);
+    });
+}
+
+// "bytes=0-16383": both ends are given, as by one who knows the file's size from elsewhere.
+bool is_closed_range(std::string_view value) noexcept {
+    constexpr std::string_view unit = "bytes=";
+    if (!starts_without_case(value, unit))
+        return false;
+    const auto range = value.substr(unit.size());
+    const auto dash = range.find('-');
+    std::uint64_t first = 0, last = 0;
+    return dash != std::string_view::npos && is_number(range.substr(0, dash), 15, first) &&
+           is_number(range.substr(dash + 1), 15, last) && first <= last;
 }
 
 // Header fields; only whole lines count.
@@ -195,10 +220,12 @@ Fields read_fields(std::string_view text) noexcept {
         const auto is = [&](std::string_view want) {
             return name.size() == want.size() && starts_without_case(name, want);
         };
-        if (is("user-agent"))
-            f.agent |= is_client_agent(value);
+        if (is("user-agent")) {
+            f.downloader |= names_product(value, downloaders);
+            f.agent |= f.downloader || names_product(value, agents);
+        }
         else if (is("range"))
-            f.range |= starts_without_case(value, "bytes=");
+            f.range |= is_closed_range(value);
         else if (is("transfer-encoding")) {
             f.framed = true;
             f.chunked |= starts_without_case(value, "chunked");
@@ -221,7 +248,7 @@ void add_agent(Finding& finding, const Fields& f) noexcept {
     if (f.range && finding.judgement != Judgement::proves)
         finding.evidence |= webseed;
     // A request that only just failed to prove (BitComet's web seed form) is settled by the client naming itself.
-    if (finding.judgement == Judgement::weighs)
+    if (finding.judgement == Judgement::weighs || (f.range && !f.downloader))
         finding.judgement = Judgement::proves;
     else if (finding.judgement == Judgement::none)
         finding.judgement = Judgement::weighs;
@@ -230,17 +257,7 @@ void add_agent(Finding& finding, const Fields& f) noexcept {
 } // namespace
 
 bool is_client_agent(std::string_view value) noexcept {
-    for (const auto name : agents) {
-        if (!starts_without_case(value, name))
-            continue;
-        if (value.size() == name.size())
-            return true;
-        // "Transmission/3.00", "Azureus 5.7", "libtorrent 1.2", but no longer word ("TransmissionRemote").
-        const char next = value[name.size()];
-        if (next == '/' || next == ' ' || next == '(' || next == '-' || next == ';')
-            return true;
-    }
-    return false;
+    return names_product(value, agents) || names_product(value, downloaders);
 }
 
 Match match_http_request(Bytes stream) noexcept {

@@ -31,6 +31,7 @@ static bt_u32 bt_owner(bt_ctx* c);
 static int bt_can_punt(bt_ctx* c);
 static int bt_is_inside(bt_ctx* c, const bt_addr* a);
 static int bt_is_allowed(bt_ctx* c, const bt_addr* a);
+static int bt_is_relay(bt_ctx* c, const bt_addr* a);
 static bt_ban* bt_ban_find(bt_ctx* c, const bt_addr* key);
 static bt_flow* bt_flow_find(bt_ctx* c, const bt_tuple* key);
 static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value);
@@ -40,6 +41,8 @@ static bt_mark* bt_peer_find(bt_ctx* c, const bt_peer_key* key);
 static int bt_peer_store(bt_ctx* c, const bt_peer_key* key, const bt_mark* value);
 static bt_client* bt_client_find(bt_ctx* c, const bt_addr* key);
 static int bt_client_store(bt_ctx* c, const bt_addr* key, const bt_client* value);
+static bt_fanout* bt_fanout_find(bt_ctx* c, const bt_addr* key);
+static int bt_fanout_store(bt_ctx* c, const bt_addr* key, const bt_fanout* value);
 static struct bt_scratch* bt_scratch_get(bt_ctx* c);
 static void bt_find_udp_facts(struct bt_scratch* s);
 static void bt_find_tcp_facts(struct bt_scratch* s);
@@ -102,6 +105,8 @@ struct PipelineState final : Tables {
                               v4(169, 254, 16), v6(0xfc, 0, 7),  v6(0xfe, 0x80, 10)};
         config.lease_until_ns = ~0ULL;
         config.event_rate = config.new_flow_rate = ~0u;
+        config.fanout_hosts = 25;
+        config.fanout_ports = 20;
     }
 
     [[nodiscard]] bool listed(const bt_addr& address) const {
@@ -145,6 +150,7 @@ struct PipelineState final : Tables {
     Table<bt_endpoint, bt_mark> sockets;
     Table<bt_peer_key, bt_mark> peers;
     Table<bt_addr, bt_client> clients;
+    Table<bt_addr, bt_fanout> fanouts;
     std::array<std::uint64_t, BT_S_COUNT> counters{};
     Inspector inspector;
     std::uint64_t now = 0;
@@ -192,6 +198,10 @@ static int bt_is_allowed(bt_ctx*, const bt_addr*) {
     return 0;
 }
 
+static int bt_is_relay(bt_ctx*, const bt_addr*) {
+    return 0;
+}
+
 static bt_ban* bt_ban_find(bt_ctx*, const bt_addr*) {
     return nullptr; // captures are judged by what is in them
 }
@@ -231,6 +241,15 @@ static bt_client* bt_client_find(bt_ctx* c, const bt_addr* key) {
 
 static int bt_client_store(bt_ctx* c, const bt_addr* key, const bt_client* value) {
     c->state->clients[*key] = *value;
+    return 0;
+}
+
+static bt_fanout* bt_fanout_find(bt_ctx* c, const bt_addr* key) {
+    return btblock::detect::find(c->state->fanouts, *key);
+}
+
+static int bt_fanout_store(bt_ctx* c, const bt_addr* key, const bt_fanout* value) {
+    c->state->fanouts[*key] = *value;
     return 0;
 }
 
@@ -288,6 +307,37 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     if (finding.judgement != Judgement::proves)
         return {};
     return {BT_ACT_DROP, finding.evidence};
+}
+
+void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>& decided) const {
+    PipelineState& s = *state_;
+    const auto active = [&](const bt_addr& client, std::uint64_t at) {
+        const bt_client* known = find(s.clients, client);
+        return known && known->active_until_ns > at && (known->evidence & ~BT_EV_BIT(BT_EV_FANOUT));
+    };
+    // statistics do not count on the ports of what everyone needs (whitelist_ports)
+    const auto exempt = [](bt_u16 port) {
+        constexpr bt_u16 ports[] = {22, 53, 80, 443, 853, 5222, 5269};
+        return std::find(std::begin(ports), std::end(ports), port) != std::end(ports);
+    };
+    const auto is_key = [](const bt_flow& f, bt_u8 turn) {
+        return (f.flags & BT_F_RANDOM) && f.turn == turn && f.turn_len >= BT_MSE_FIRST && f.turn_len <= BT_MSE_FIRST_MAX;
+    };
+    for (const auto& [tuple, flow] : s.flows) {
+        if (flow.verdict != BT_V_UNKNOWN)
+            continue;
+        if (tuple.proto == BT_IPPROTO_UDP) {
+            if ((flow.flags & BT_F_UTP_SYN) && find(s.sockets, bt_endpoint{tuple.src, tuple.sport, BT_IPPROTO_UDP, 0}))
+                decided(tuple, BT_EV_BIT(BT_EV_UTP_SYN) | BT_EV_BIT(BT_EV_SOCKET_CONDEMNED));
+            continue;
+        }
+        bt_tuple back;
+        bt_mirror(&tuple, &back);
+        const bt_flow* answer = find(s.flows, back);
+        if (is_key(flow, 1) && !exempt(tuple.sport) && !exempt(tuple.dport) && (!answer || is_key(*answer, 2)) &&
+            (active(tuple.src, flow.last_seen_ns) || active(tuple.dst, flow.last_seen_ns)))
+            decided(tuple, BT_EV_BIT(BT_EV_MSE_HANDSHAKE) | BT_EV_BIT(BT_EV_ENTROPY));
+    }
 }
 
 std::uint64_t Pipeline::counter(bt_stat which) const {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -36,6 +37,12 @@ public:
     // ip_packet starts at the IP header; wire_length is what the packet had before a capture cut it. Times that run
     // backwards are held. Never reads outside the span.
     Decision packet(std::span<const std::uint8_t> ip_packet, std::size_t wire_length, std::uint64_t time_ns);
+
+    // What only the end of a capture tells about half-flows that stayed open: `decided` is called with the evidence of
+    // each one that was BitTorrent after all. A gateway has no such moment, and no need of it: nothing went through.
+    //   - a strict uTP SYN of a socket that gave itself away later
+    //   - the first turn of MSE, unanswered or answered by the second, by a client that is BitTorrent-active
+    void review(const std::function<void(const bt_tuple&, std::uint32_t evidence)>& decided) const;
 
     // A counter of the path, as the kernel's bt_stats.
     [[nodiscard]] std::uint64_t counter(bt_stat which) const;

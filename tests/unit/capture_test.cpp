@@ -428,7 +428,8 @@ TEST_F(CaptureFiles, RefusesWithAReason) {
 // Judges by the first payload byte: 'D' drops with the evidence bit that follows it.
 app::PacketJudgeFactory scripted(std::vector<std::uint64_t>* times = nullptr) {
     return [times] {
-        return [times](std::span<const std::uint8_t> ip, std::size_t wire, std::uint64_t now) -> detect::Decision {
+        const auto judge = [times](std::span<const std::uint8_t> ip, std::size_t wire,
+                                   std::uint64_t now) -> detect::Decision {
             if (times)
                 times->push_back(now);
             const auto p = net::parse_packet(ip, wire);
@@ -436,6 +437,7 @@ app::PacketJudgeFactory scripted(std::vector<std::uint64_t>* times = nullptr) {
                 return {BT_ACT_DROP, 1u << (p->payload[1] - 'a')};
             return {BT_ACT_PASS, 0};
         };
+        return app::PacketJudge{.packet = judge, .review = {}};
     };
 }
 

@@ -132,13 +132,11 @@ enum bt_verdict {
 };
 
 enum {                          /* bt_flow.flags */
-       BT_F_RANDOM = 1 << 0,    /* first payload looked uniformly random */
+       BT_F_RANDOM = 1 << 0,    /* the stream began with uniformly random bytes */
        BT_F_UTP_SYN = 1 << 1,   /* sent a strict uTP SYN: utp_id, utp_seq hold it */
        BT_F_UTP_SEEN = 1 << 2,  /* sent something of uTP shape: utp_id, utp_seq hold it */
        BT_F_PROXY = 1 << 3,     /* SOCKS or HTTP CONNECT: an inner stream starts later */
-       BT_F_UTP_ACKED = 1 << 4, /* a uTP packet acknowledged the mirror's sequence */
-       BT_F_ORDERED = 1 << 5,   /* next_seq is valid */
-       BT_F_SECOND = 1 << 6,    /* this side answered: its first payload came after the mirror's */
+       BT_F_ORDERED = 1 << 4,   /* next_seq is valid */
 };
 
 /* bt_flow.mse: how far the turns of Message Stream Encryption fitted; kept at the dialler's half-flow. */

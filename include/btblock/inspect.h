@@ -318,16 +318,6 @@ static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt
 		s->evidence = BT_EV_UTP_DATA;
 		return BT_J_PROVES;
 	}
-	/* The same with packets under way: each side keeps its id and acknowledges the other, twice */
-	if ((m->flags & BT_F_UTP_SEEN) && (f->flags & BT_F_UTP_SEEN) && u->id == f->utp_id && u->ack && u->wnd &&
-	    (bt_u16)(u->seq - f->utp_seq) < 128 && (bt_u16)(m->utp_seq - u->ack) < 128 &&
-	    ((bt_u16)(u->id - m->utp_id) == 1 || (bt_u16)(m->utp_id - u->id) == 1)) {
-		f->flags |= BT_F_UTP_ACKED;
-		if (m->flags & BT_F_UTP_ACKED) {
-			s->evidence = BT_EV_UTP_DATA;
-			return BT_J_PROVES;
-		}
-	}
 	f->flags |= BT_F_UTP_SEEN;
 	if (!(f->flags & BT_F_UTP_SYN)) {
 		f->utp_id = u->id;

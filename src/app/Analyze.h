@@ -24,7 +24,8 @@ struct AnalyzeOptions {
 // Judges the packets of one capture in order.
 struct PacketJudge {
     // The IP packet, its length on the wire, nanoseconds that never go back.
-    std::function<detect::Decision(std::span<const std::uint8_t> ip_packet, std::size_t wire_length, std::uint64_t time_ns)>
+    std::function<detect::Decision(std::span<const std::uint8_t> ip_packet, std::size_t wire_length,
+                                   std::uint64_t time_ns)>
         packet;
     // See detect::Pipeline::review; may be absent.
     std::function<void(const std::function<void(const bt_tuple&, std::uint32_t evidence)>&)> review;

@@ -231,6 +231,8 @@ Result<void> Daemon::fill_maps() {
     settings.mark = config_.mark();
     settings.event_rate = 1000;
     settings.new_flow_rate = 100000;
+    settings.fanout_hosts = config_.fanout.hosts;
+    settings.fanout_ports = config_.fanout.ports;
     if (config_.monitor_only)
         settings.flags |= BT_C_MONITOR;
     if (config_.strict_whitelist)
@@ -243,6 +245,16 @@ Result<void> Daemon::fill_maps() {
                      config_.whitelist_ports.size());
     if (auto written = maps_.write_config(settings); !written)
         return written;
+
+    std::vector<std::pair<net::Prefix, bt_u32>> relays;
+    for (const std::string& text : config_.fanout.exclude) {
+        auto prefix = net::Prefix::parse(text);
+        if (!prefix)
+            return prefix.error();
+        relays.emplace_back(*prefix, 1);
+    }
+    if (auto done = replace_prefixes<bt_u32>(maps_.relays, relays, [](const bt_u32&) { return true; }); !done)
+        return done;
 
     std::vector<std::pair<net::Prefix, bt_allow>> allow;
     for (const Config::Allow& entry : config_.allow) {

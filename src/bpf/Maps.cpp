@@ -69,6 +69,7 @@ Result<Maps> open_pinned_maps(const std::string& instance) {
     open(maps.clients, "bt_clients");
     open(maps.allow, "bt_allow");
     open(maps.inside, "bt_inside");
+    open(maps.relays, "bt_relays");
     open(maps.config, "bt_config");
     open(maps.user_stats, "bt_user_stats");
     maps.stats_fd = Fd(bpf_obj_get(pins.map("bt_stats").c_str()));

@@ -21,6 +21,7 @@ struct Maps {
     Map<bt_addr, bt_client> clients;
     Map<bt_lpm_key, bt_allow> allow;
     Map<bt_lpm_key, bt_u32> inside;
+    Map<bt_lpm_key, bt_u32> relays;
     Map<bt_u32, bt_config> config;
     Map<bt_u32, bt_u64> user_stats; // counters of the daemon, indexed by bt_stat like the kernel's
     Fd stats_fd;                    // the kernel's: per-CPU array of u64

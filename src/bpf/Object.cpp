@@ -14,9 +14,9 @@ namespace btblock::bpf {
 namespace {
 
 // Maps that outlive a run: what is enforced, what is counted, what others may read.
-constexpr std::array<const char*, 11> pinned_maps{"bt_bans",    "bt_flows",  "bt_sockets",   "bt_peers",
+constexpr std::array<const char*, 12> pinned_maps{"bt_bans",    "bt_flows",  "bt_sockets",   "bt_peers",
                                                   "bt_clients", "bt_allow",  "bt_inside",    "bt_config",
-                                                  "bt_stats",   "bt_events", "bt_user_stats"};
+                                                  "bt_stats",   "bt_events", "bt_user_stats", "bt_relays"};
 
 // Entries of the old table move to the new one; both have the same key and value sizes.
 Result<void> copy_bans(int from, int to) {
@@ -140,6 +140,7 @@ Result<Maps> Object::maps() const {
     take(maps.clients, m.bt_clients);
     take(maps.allow, m.bt_allow);
     take(maps.inside, m.bt_inside);
+    take(maps.relays, m.bt_relays);
     take(maps.config, m.bt_config);
     take(maps.user_stats, m.bt_user_stats);
     maps.stats_fd = Fd(dup(bpf_map__fd(m.bt_stats)));

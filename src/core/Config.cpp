@@ -406,6 +406,19 @@ const std::array keys{
         [](const Config& c) { return shown_duration(c.ban.duration); }},
     Key{"ban.after", Kind::integer, [](const Value& v, Config& c) { return v.integer(c.ban.after, 1, 1000); },
         [](const Config& c) { return shown(c.ban.after); }},
+    Key{"fanout.hosts", Kind::integer, [](const Value& v, Config& c) { return v.integer(c.fanout.hosts, 0, 200); },
+        [](const Config& c) { return shown(c.fanout.hosts); }},
+    Key{"fanout.ports", Kind::integer, [](const Value& v, Config& c) { return v.integer(c.fanout.ports, 1, 200); },
+        [](const Config& c) { return shown(c.fanout.ports); }},
+    Key{"fanout.exclude", Kind::list,
+        [](const Value& v, Config& c) {
+            std::vector<std::string> prefixes;
+            if (!v.each("prefixes", [&](const Value& e) { return read_prefix(e, prefixes.emplace_back()); }))
+                return false;
+            c.fanout.exclude = std::move(prefixes);
+            return true;
+        },
+        [](const Config& c) { return shown(c.fanout.exclude); }},
     Key{"whitelist_ports", Kind::number_list,
         [](const Value& v, Config& c) {
             std::vector<std::uint16_t> ports;

@@ -36,6 +36,12 @@ struct Config {
         std::uint64_t duration = 18000;
         std::uint32_t after = 1; // findings about the same target before it is banned
     };
+    // Many unrecognised flows of one client to distinct hosts and ports in a minute: such a client counts as active.
+    struct Fanout {
+        std::uint16_t hosts = 25; // 0: do not look
+        std::uint16_t ports = 20;
+        std::vector<std::string> exclude; // prefixes of relay networks (games, calls)
+    };
     struct Allow {
         std::string prefix;
         std::string comment;
@@ -66,6 +72,7 @@ struct Config {
     bool monitor_only = false;
     DropAction action = DropAction::drop;
     Ban ban;
+    Fanout fanout;
     std::vector<std::uint16_t> whitelist_ports{22, 53, 80, 443, 853, 5222, 5269};
     bool strict_whitelist = false;
     std::vector<Allow> allow;

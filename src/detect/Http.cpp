@@ -17,10 +17,11 @@ constexpr std::array<std::string_view, 9> methods{"GET ",    "HEAD ",    "POST "
 
 // Product names as clients send them at the front of User-Agent. aria2 and curl are left out: they download anything.
 constexpr std::array<std::string_view, 25> agents{
-    "qBittorrent", "uTorrent",   "\xc2\xb5Torrent", "BitTorrent",  "Transmission",      "libtorrent",  "rtorrent",
-    "Deluge",      "Azureus",    "Vuze",            "BiglyBT",     "BitLord",           "BitTornado",  "BitSpirit",
-    "KTorrent",    "Tixati",     "WebTorrent",      "Tribler",     "PicoTorrent",       "Halite",      "BTWebClient",
-    "BTSP",        "uTorrentMac", "anacrolix-torrent", "TorrentStorm"};
+    "qBittorrent", "uTorrent",   "\xc2\xb5Torrent", "BitTorrent",        "Transmission",
+    "libtorrent",  "rtorrent",   "Deluge",          "Azureus",           "Vuze",
+    "BiglyBT",     "BitLord",    "BitTornado",      "BitSpirit",         "KTorrent",
+    "Tixati",      "WebTorrent", "Tribler",         "PicoTorrent",       "Halite",
+    "BTWebClient", "BTSP",       "uTorrentMac",     "anacrolix-torrent", "TorrentStorm"};
 
 // Clients that are download managers as well: a ranged request of theirs may be for any file.
 constexpr std::array<std::string_view, 7> downloaders{"BitComet", "Shareaza", "FrostWire", "Xunlei",
@@ -223,8 +224,7 @@ Fields read_fields(std::string_view text) noexcept {
         if (is("user-agent")) {
             f.downloader |= names_product(value, downloaders);
             f.agent |= f.downloader || names_product(value, agents);
-        }
-        else if (is("range"))
+        } else if (is("range"))
             f.range |= is_closed_range(value);
         else if (is("transfer-encoding")) {
             f.framed = true;

@@ -321,7 +321,8 @@ void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>&
         return std::find(std::begin(ports), std::end(ports), port) != std::end(ports);
     };
     const auto is_key = [](const bt_flow& f, bt_u8 turn) {
-        return (f.flags & BT_F_RANDOM) && f.turn == turn && f.turn_len >= BT_MSE_FIRST && f.turn_len <= BT_MSE_FIRST_MAX;
+        return (f.flags & BT_F_RANDOM) && f.turn == turn && f.turn_len >= BT_MSE_FIRST &&
+               f.turn_len <= BT_MSE_FIRST_MAX;
     };
     for (const auto& [tuple, flow] : s.flows) {
         if (flow.verdict != BT_V_UNKNOWN)

@@ -264,16 +264,27 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
                    {{udp(7100, 7200, utp(4, 77, 1, 5)), pass}, {in(7200, 7100, utp(2, 77, 500, 1)), pass}}});
     all.push_back({"uTP SYN of an active client",
                    {{udp(7000, 1337, tracker_connect()), drop}, {udp(7101, 7200, utp(4, 77, 1, 0)), drop}}});
-    all.push_back({"uTP running connection",
+    all.push_back({"uTP SYN as libutp sends it, and another of the same socket",
+                   {{udp(7102, 7200, utp(4, 77, 1, 0, 0x7fffffff)), pass},
+                    {udp(7102, 7200, utp(4, 77, 1, 0, 0x7fffffff)), pass},
+                    {udp(7102, 7201, utp(4, 79, 9, 0, 0x7fffffff)), drop}}});
+    all.push_back({"uTP SYNs of two sockets",
+                   {{udp(7103, 7200, utp(4, 77, 1, 0)), pass}, {udp(7104, 7201, utp(4, 79, 9, 0)), pass}}});
+    all.push_back(
+        {"uTP running connection",
+         {{udp(7100, 7200, utp(0, 101, 10, 20, 5, "abc")), pass}, {in(7200, 7100, utp(2, 100, 21, 10, 5)), drop}}});
+    all.push_back({"uTP running connection, packets under way",
                    {{udp(7100, 7200, utp(0, 101, 10, 20, 5, "abc")), pass},
-                    {in(7200, 7100, utp(2, 100, 21, 10, 5)), pass},
-                    {udp(7100, 7200, utp(0, 101, 11, 21, 5, "abc")), pass},
-                    {in(7200, 7100, utp(2, 100, 22, 10, 5)), drop}}});
-    all.push_back({"uTP running connection, wrong seq",
+                    {in(7200, 7100, utp(2, 100, 210, 9, 5)), pass},
+                    {udp(7100, 7200, utp(0, 101, 11, 200, 5, "abc")), drop}}});
+    all.push_back({"uTP running connection, acknowledges what was not sent",
                    {{udp(7100, 7200, utp(0, 101, 10, 20, 5, "abc")), pass},
-                    {in(7200, 7100, utp(2, 100, 21, 10, 5)), pass},
+                    {in(7200, 7100, utp(2, 100, 21, 900, 5)), pass},
                     {udp(7100, 7200, utp(0, 101, 900, 21, 5, "abc")), pass},
                     {in(7200, 7100, utp(2, 100, 22, 10, 5)), pass}}});
+    all.push_back(
+        {"uTP running connection, the same id both ways",
+         {{udp(7100, 7200, utp(0, 101, 10, 20, 5, "abc")), pass}, {in(7200, 7100, utp(2, 101, 21, 10, 5)), pass}}});
 
     // --- LSD, SOCKS UDP
     all.push_back({"LSD IPv4", {{Packet::udp(client4, 6771, "239.192.152.143", 6771).payload(lsd()), drop}}});
@@ -315,7 +326,8 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         Stream s(a.client, 41100, a.remote, 80);
         Scenario http{"HTTP keep-alive", {}};
         for (int i = 0; i < 20; ++i) {
-            http.steps.push_back({s.next("GET /image" + std::to_string(i) + ".png HTTP/1.1\r\nHost: a\r\n\r\n"), pass});
+            http.steps.push_back({s.next("GET /image" + std::to_string(i) + ".png HTTP/1.1\r\nHost: a\r\n\r\n"),
+                                  i == 0 ? punt : pass}); // the first may be a web seed's
             http.steps.push_back(
                 {s.next("GET /announce?x=" + std::to_string(i) + " HTTP/1.1\r\nHost: a\r\n\r\n"), punt});
         }
@@ -337,6 +349,45 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         for (const Step& s : mse_turns(a.client, a.remote, 42005, 70, pass, pass))
             same.steps.push_back(s);
         all.push_back(same);
+    }
+
+    {
+        // Transmission's writes: the key and its padding, and later a byte before the rest of the turn
+        Stream out(a.client, 42010, a.remote, 6881), back(a.remote, 6881, a.client, 42010);
+        all.push_back({"MSE, turns in several segments",
+                       {{udp(7000, 1337, tracker_connect()), drop},
+                        {out.next(noise(440, 80)), pass},
+                        {out.next(noise(109, 81)), pass},
+                        {back.next(noise(601, 82)), pass},
+                        {out.next(noise(1, 83)), pass},
+                        {out.next(noise(124, 84)), drop}}});
+    }
+    {
+        Stream out(a.client, 42011, a.remote, 6881), back(a.remote, 6881, a.client, 42011);
+        all.push_back({"MSE-like, but the answer is too long",
+                       {{udp(7000, 1337, tracker_connect()), drop},
+                        {out.next(noise(440, 85)), pass},
+                        {back.next(noise(700, 86)), pass},
+                        {out.next(noise(124, 87)), pass},
+                        {out.next(noise(124, 88)), pass}}});
+    }
+    for (const unsigned piece : {16397u, 16400u}) {
+        // the block of a piece message, 4 + 9 + 16384 bytes, and what is not one
+        const auto port = static_cast<std::uint16_t>(42000 + piece % 100);
+        Stream out(a.client, port, a.remote, 51000, 1000 + 196 + 89 + 68),
+            back(a.remote, 51000, a.client, port, 1000 + 397 + 214);
+        Scenario s{"MSE, a write of " + std::to_string(piece), mse_turns(a.client, a.remote, port, 90, pass, pass)};
+        s.steps.push_back({back.next(noise(295, 91)), pass});
+        s.steps.push_back({out.next(noise(288, 92)), pass});
+        s.steps.push_back({back.next(noise(50, 93)), pass});
+        for (unsigned sent = 0; sent < piece; sent += 1448) {
+            const unsigned n = std::min(1448u, piece - sent);
+            const bool last = sent + n == piece;
+            s.steps.push_back(
+                {back.next(noise(n, 94 + sent)).flags(last ? ack | psh : ack), last && piece == 16397 ? drop : pass});
+        }
+        s.steps.push_back({out.next(noise(17, 95)), piece == 16397 ? drop : pass});
+        all.push_back(s);
     }
 
     // --- budget: after eight payloads nobody looks

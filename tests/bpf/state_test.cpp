@@ -227,6 +227,45 @@ TEST_F(StateTest, LsdCondemnsNoSocket) {
     EXPECT_TRUE(*kernel().maps.clients.lookup(address(client4)));
 }
 
+// ---------------------------------------------------------------- fan-out
+
+// One datagram to each of `hosts` hosts on as many ports as asked for.
+void open_flows(const std::string& client, unsigned hosts, unsigned ports, const std::string& payload) {
+    for (unsigned i = 0; i < hosts; ++i)
+        EXPECT_EQ(kernel()
+                      .ingress(Packet::udp(client, 40000, "203.0." + std::to_string(i) + ".7",
+                                           static_cast<std::uint16_t>(20000 + i % ports))
+                                   .payload(payload))
+                      .code,
+                  tc_next);
+}
+
+TEST_F(StateTest, ManyHostsAndPortsOfOneClientAreAFanout) {
+    kernel().config.fanout_hosts = 25;
+    kernel().config.fanout_ports = 20;
+    kernel().configure();
+    const unsigned fanouts = BT_S_DETECTIONS + BT_EV_FANOUT;
+    open_flows("10.9.0.1", 20, 20, "what nobody knows");
+    EXPECT_EQ(kernel().counter(fanouts), 0u);
+    open_flows("10.9.0.2", 100, 15, "what nobody knows");
+    EXPECT_EQ(kernel().counter(fanouts), 0u) << "many hosts on few ports: a game or a call";
+    open_flows("10.9.0.3", 100, 100, stun_request());
+    EXPECT_EQ(kernel().counter(fanouts), 0u) << "recognised protocols do not count";
+    ASSERT_TRUE(kernel().maps.relays.update(net::Prefix::parse("203.0.0.0/16")->lpm(), 1));
+    open_flows("10.9.0.4", 100, 100, "what nobody knows");
+    EXPECT_EQ(kernel().counter(fanouts), 0u) << "excluded prefix";
+    ASSERT_TRUE(kernel().maps.relays.erase(net::Prefix::parse("203.0.0.0/16")->lpm()));
+
+    open_flows("10.9.0.5", 60, 60, "what nobody knows");
+    EXPECT_EQ(kernel().counter(fanouts), 1u) << "told once a window";
+    const auto client = *kernel().maps.clients.lookup(address("10.9.0.5"));
+    ASSERT_TRUE(client);
+    EXPECT_EQ(client->evidence, BT_EV_BIT(BT_EV_FANOUT));
+    EXPECT_EQ(kernel().counter(BT_S_DROP_DETECTED) + kernel().counter(BT_S_CONDEMNED), 0u) << "blocks nothing by itself";
+    for (const auto& [packet, expect] : mse_turns("10.9.0.5", remote4, 45000, 7, Expect::drop, Expect::drop))
+        EXPECT_EQ(kernel().ingress(packet).code, expect == Expect::drop ? tc_drop : tc_next);
+}
+
 // ---------------------------------------------------------------- exemptions
 
 TEST_F(StateTest, AllowlistedAddressesAreLeftAlone) {

@@ -119,8 +119,15 @@ TEST(Http, WebSeedsAndAgents) {
     EXPECT_TRUE(proves(f) && has(f, BT_EV_WEBSEED_HTTP) && !f.host_evidence);
     const std::string agent = "Host: a\r\nUser-Agent: qBittorrent/4.5.2\r\n";
     f = one_segment(get("/debian.iso", agent + "Range: bytes=0-16383\r\n"));
-    EXPECT_EQ(f.judgement, Judgement::weighs);
+    EXPECT_TRUE(proves(f) && !f.host_evidence);
     EXPECT_TRUE(has(f, BT_EV_WEBSEED_HTTP) && has(f, BT_EV_CLIENT_AGENT));
+    for (const std::string range : {"bytes=500-", "bytes=-500", "bytes=9-3", "lines=1-2", ""})
+        EXPECT_EQ(one_segment(get("/debian.iso", agent + "Range: " + range + "\r\n")).judgement, Judgement::weighs)
+            << range;
+    for (const char* other : {"curl/7.88.1", "aria2/1.36.0", "Mozilla/5.0", "TransmissionRemote/1", "BitComet/2.0"})
+        EXPECT_FALSE(proves(
+            one_segment(get("/debian.iso", std::string("User-Agent: ") + other + "\r\nRange: bytes=0-16383\r\n"))))
+            << other;
     f = one_segment(get("/rss.xml", agent));
     EXPECT_EQ(f.judgement, Judgement::weighs);
     EXPECT_FALSE(has(f, BT_EV_WEBSEED_HTTP));

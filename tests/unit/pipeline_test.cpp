@@ -192,15 +192,19 @@ TEST(Pipeline, CutAndEmptyPackets) {
         }
 }
 
-TEST(Pipeline, FullTableStillJudgesSinglePackets) {
+TEST(Pipeline, AFullTableForgetsWhatWasNotUsedLately) {
     detect::PipelineOptions options;
     options.flow_capacity = 4;
     detect::Pipeline pipeline(options);
+    const auto text = [](std::uint16_t port) { return Packet::udp(client4, port, remote4, 9).payload("text"); };
     for (std::uint16_t port = 1; port < 100; ++port) {
-        const std::string text = Packet::udp(client4, port, remote4, 9).payload("text").ip();
-        EXPECT_EQ(pipeline.packet(bytes(text), text.size(), port).action, BT_ACT_PASS);
+        const std::string ip = text(port).ip(), busy = text(1).ip();
+        EXPECT_EQ(pipeline.packet(bytes(ip), ip.size(), port).action, BT_ACT_PASS);
+        EXPECT_EQ(pipeline.packet(bytes(busy), busy.size(), port).action, BT_ACT_PASS);
+        EXPECT_NE(pipeline.flow(text(1).tuple()), nullptr) << "in use";
+        EXPECT_NE(pipeline.flow(text(port).tuple()), nullptr);
     }
-    EXPECT_EQ(pipeline.counter(BT_S_FLOOD_SKIPPED), 95u);
+    EXPECT_EQ(pipeline.flow(text(50).tuple()), nullptr);
     const std::string query = Packet::udp(client4, 1000, remote4, 9).payload(dht_query()).ip();
     EXPECT_EQ(pipeline.packet(bytes(query), query.size(), 1000).action, BT_ACT_DROP);
 }

@@ -52,6 +52,7 @@ struct FlowKeyHash {
 detect::PipelineOptions pipeline_options(const AnalyzerOptions& options) {
     detect::PipelineOptions result;
     result.flow_capacity = options.half_flows;
+    result.deep_capacity = std::min(result.deep_capacity, options.half_flows);
     for (const IpPrefix& prefix : options.inside)
         result.inside.push_back({std::min(prefix.bits, 128u), raw_address(prefix.address)});
     return result;

@@ -52,8 +52,9 @@ void compare(std::span<const std::uint8_t> ip, std::size_t wire_length) {
     FUZZ_REQUIRE(within(capture->payload, ip) && capture->payload.size() <= capture->payload_length);
     if (result == BT_PARSED && !capture->later_fragment) {
         FUZZ_REQUIRE(std::memcmp(&kernel.tuple, &capture->tuple, sizeof kernel.tuple) == 0);
-        if (kernel.payload_len && !capture->payload.empty())
-            FUZZ_REQUIRE(kernel.payload_off == capture->payload_offset);
+        if (kernel.payload_len == 0 || capture->payload.empty())
+            return; // a header beyond the end of its packet is read by one and not by the other
+        FUZZ_REQUIRE(kernel.payload_off == capture->payload_offset);
         if (kernel.tuple.proto == BT_IPPROTO_TCP)
             FUZZ_REQUIRE(kernel.seq == capture->seq && kernel.tcp_flags == capture->tcp_flags);
     }

@@ -215,6 +215,9 @@ static BT_INLINE int bt_looks_random(const struct bt_head *h)
 
 	if (h->len < BT_HEAD_LEN)
 		return 0;
+	/* a length in front of what is encrypted: LDAP with SASL, SSH, SMB */
+	if (bt_be32(h->b) <= 0xffff)
+		return 0;
 #ifdef __clang__
 #pragma clang loop unroll(full)
 #endif

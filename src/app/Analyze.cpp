@@ -1,25 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "app/Analyze.h"
 
-#include "core/Evidence.h"
+#include "btblock/btblock.hpp"
 #include "core/Result.h"
-#include "net/Address.h"
-#include "net/CaptureReader.h"
-#include "net/Decapsulate.h"
-#include "net/Packet.h"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <memory>
-#include <netinet/in.h>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <spdlog/fmt/fmt.h>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 
 namespace btblock::app {
@@ -28,116 +21,31 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Flow {
-    bt_tuple tuple{}; // as its first packet had it
-    std::uint64_t packets = 0;
-    std::uint64_t first_seen = 0, last_seen = 0; // packet numbers
-    std::uint64_t decided_at = 0;                // packet number, 0: never
-    std::uint32_t evidence = 0;
-};
-
 struct CaptureReport {
     std::string file;    // as given
     std::string capture; // without folder
-    std::string link_type;
-    std::string error; // empty: read to its end
-    std::uint64_t packets = 0;
-    std::uint64_t skipped = 0; // no TCP or UDP ports in them
-    std::uint64_t bittorrent_flows = 0;
-    std::vector<Flow> flows; // in the order of their first packets
+    CaptureInfo info;
+    std::vector<Flow> flows;
+    std::size_t bittorrent_flows = 0;
 };
 
-// Both directions have the same key.
-struct FlowKey {
-    explicit FlowKey(const bt_tuple& t) : tuple(t) {
-        const int order = std::memcmp(t.src.b, t.dst.b, sizeof t.src.b);
-        if (order > 0 || (order == 0 && t.sport > t.dport)) {
-            std::swap(tuple.src, tuple.dst);
-            std::swap(tuple.sport, tuple.dport);
-        }
-        std::memset(tuple.pad, 0, sizeof tuple.pad);
-    }
-    bool operator==(const FlowKey& other) const { return std::memcmp(&tuple, &other.tuple, sizeof tuple) == 0; }
-    bt_tuple tuple;
-};
-
-struct FlowKeyHash {
-    std::size_t operator()(const FlowKey& key) const {
-        return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key.tuple), sizeof key.tuple});
-    }
-};
-
-CaptureReport analyze_capture(const std::string& path, const PacketJudgeFactory& judges) {
+CaptureReport analyze_capture(const std::string& path) {
     CaptureReport report;
     report.file = path;
     const auto slash = path.rfind('/');
     report.capture = slash == path.npos ? path : path.substr(slash + 1);
-
-    auto reader = net::CaptureReader::open(path);
-    if (!reader) {
-        report.error = reader.error().message;
-        return report;
-    }
-    report.link_type = reader->link_type_name();
-
-    const PacketJudge judge = judges();
-    std::unordered_map<FlowKey, std::size_t, FlowKeyHash> index;
-    std::uint64_t now = 1'000'000'000; // tables read 0 as "never"
-    net::CapturedPacket packet;
-    for (;;) {
-        const auto more = reader->next(packet);
-        if (!more) {
-            report.error = more.error().message;
-            return report;
-        }
-        if (!*more) {
-            if (judge.review)
-                judge.review([&](const bt_tuple& tuple, std::uint32_t evidence) {
-                    const auto known = index.find(FlowKey(tuple));
-                    if (known == index.end() || report.flows[known->second].decided_at != 0)
-                        return;
-                    Flow& flow = report.flows[known->second];
-                    flow.evidence |= evidence;
-                    flow.decided_at = flow.last_seen;
-                    ++report.bittorrent_flows;
-                });
-            return report;
-        }
-        ++report.packets;
-        now = std::max(now, packet.time_ns); // merged captures go back a little
-
-        const auto ip = net::decapsulate(reader->link_type(), packet.bytes, packet.wire_length);
-        if (!ip) {
-            ++report.skipped;
-            continue;
-        }
-        const detect::Decision decision = judge.packet(ip->bytes, ip->wire_length, now);
-        const auto parsed = net::parse_packet(ip->bytes, ip->wire_length);
-        if (!parsed || parsed->later_fragment) {
-            ++report.skipped;
-            continue;
-        }
-        const auto [entry, added] = index.try_emplace(FlowKey(parsed->tuple), report.flows.size());
-        if (added)
-            report.flows.push_back(Flow{.tuple = parsed->tuple, .first_seen = packet.number});
-        Flow& flow = report.flows[entry->second];
-        ++flow.packets;
-        flow.last_seen = packet.number;
-        if (decision.action != BT_ACT_DROP)
-            continue;
-        flow.evidence |= decision.evidence;
-        if (flow.decided_at == 0) {
-            flow.decided_at = packet.number;
-            ++report.bittorrent_flows;
-        }
-    }
+    Analyzer analyzer;
+    report.info = analyzer.read_capture(path);
+    report.flows = analyzer.take_flows();
+    report.bittorrent_flows =
+        static_cast<std::size_t>(std::ranges::count(report.flows, Verdict::bittorrent, &Flow::verdict));
+    return report;
 }
 
-std::string_view proto_name(const Flow& flow) {
-    return flow.tuple.proto == IPPROTO_TCP ? "tcp" : "udp";
-}
-std::string_view verdict_name(const Flow& flow) {
-    return flow.decided_at ? "bittorrent" : "other";
+// "192.0.2.1:80" or "[2001:db8::1]:80"
+std::string endpoint(const IpAddress& address, std::uint16_t port) {
+    const std::string text = address.to_string();
+    return text.find(':') == text.npos ? fmt::format("{}:{}", text, port) : fmt::format("[{}]:{}", text, port);
 }
 
 // RFC 4180
@@ -167,7 +75,7 @@ public:
 
 protected:
     Writer(std::ostream& out, bool all) : out_(out), all_(all) {}
-    [[nodiscard]] bool shown(const Flow& flow) const { return all_ || flow.decided_at != 0; }
+    [[nodiscard]] bool shown(const Flow& flow) const { return all_ || flow.verdict == Verdict::bittorrent; }
     std::ostream& out_;
 
 private:
@@ -182,10 +90,9 @@ public:
         const std::string name = csv_field(report.capture);
         for (const Flow& f : report.flows)
             if (shown(f))
-                out_ << fmt::format("{},{},{},{},{},{},{},{},{},{}\n", name, proto_name(f),
-                                    net::Address(f.tuple.src).to_string(), f.tuple.sport,
-                                    net::Address(f.tuple.dst).to_string(), f.tuple.dport, f.packets, verdict_name(f),
-                                    evidence_string(f.evidence), f.decided_at ? std::to_string(f.decided_at) : "");
+                out_ << fmt::format("{},{},{},{},{},{},{},{},{},{}\n", name, to_string(f.proto), f.src.to_string(),
+                                    f.sport, f.dst.to_string(), f.dport, f.packets, to_string(f.verdict),
+                                    f.evidence.to_string(), f.first_packet ? std::to_string(f.first_packet) : "");
     }
 };
 
@@ -199,27 +106,28 @@ public:
             if (!shown(f))
                 continue;
             Json flow{{"capture", report.capture},
-                      {"proto", proto_name(f)},
-                      {"src", net::Address(f.tuple.src).to_string()},
-                      {"sport", f.tuple.sport},
-                      {"dst", net::Address(f.tuple.dst).to_string()},
-                      {"dport", f.tuple.dport},
+                      {"proto", to_string(f.proto)},
+                      {"src", f.src.to_string()},
+                      {"sport", f.sport},
+                      {"dst", f.dst.to_string()},
+                      {"dport", f.dport},
                       {"packets", f.packets},
-                      {"verdict", verdict_name(f)},
-                      {"evidence", evidence_list(f.evidence)},
-                      {"first_packet", f.decided_at ? Json(f.decided_at) : Json(nullptr)},
+                      {"verdict", to_string(f.verdict)},
+                      {"evidence", f.evidence.codes()},
+                      {"first_packet", f.first_packet ? Json(f.first_packet) : Json(nullptr)},
                       {"seen_from", f.first_seen},
                       {"seen_to", f.last_seen}};
             out_ << (std::exchange(first_, false) ? "\n" : ",\n") << text(flow);
         }
-        captures_.push_back(text({{"capture", report.capture},
-                                  {"file", report.file},
-                                  {"link_type", report.link_type.empty() ? Json(nullptr) : Json(report.link_type)},
-                                  {"packets", report.packets},
-                                  {"flows", report.flows.size()},
-                                  {"bittorrent_flows", report.bittorrent_flows},
-                                  {"skipped_packets", report.skipped},
-                                  {"error", report.error.empty() ? Json(nullptr) : Json(report.error)}}));
+        captures_.push_back(
+            text({{"capture", report.capture},
+                  {"file", report.file},
+                  {"link_type", report.info.link_type.empty() ? Json(nullptr) : Json(report.info.link_type)},
+                  {"packets", report.info.packets},
+                  {"flows", report.flows.size()},
+                  {"bittorrent_flows", report.bittorrent_flows},
+                  {"skipped_packets", report.info.skipped},
+                  {"error", report.info.error.empty() ? Json(nullptr) : Json(report.info.error)}}));
     }
     void end() override { out_ << fmt::format("\n],\n\"captures\":[\n{}\n]}}\n", fmt::join(captures_, ",\n")); }
 
@@ -234,20 +142,20 @@ class HumanWriter final : public Writer {
 public:
     HumanWriter(std::ostream& out, bool all) : Writer(out, all) {}
     void capture(const CaptureReport& report) override {
-        if (report.link_type.empty()) // never opened; said on stderr
+        if (report.info.link_type.empty()) // never opened; said on stderr
             return;
         using Row = std::array<std::string, 7>;
         std::vector<Row> rows{{"PROTO", "SOURCE", "DESTINATION", "PACKETS", "VERDICT", "AT PACKET", "EVIDENCE"}};
         for (const Flow& f : report.flows)
             if (shown(f))
-                rows.push_back(
-                    {std::string(proto_name(f)), net::endpoint_string(net::Address(f.tuple.src), f.tuple.sport),
-                     net::endpoint_string(net::Address(f.tuple.dst), f.tuple.dport), std::to_string(f.packets),
-                     std::string(verdict_name(f)), f.decided_at ? std::to_string(f.decided_at) : "-",
-                     f.evidence ? evidence_string(f.evidence) : "-"});
-        out_ << fmt::format("{}: {}, {}, {}, {}{}\n", printable(report.capture), count(report.packets, "packet"),
+                rows.push_back({std::string(to_string(f.proto)), endpoint(f.src, f.sport), endpoint(f.dst, f.dport),
+                                std::to_string(f.packets), std::string(to_string(f.verdict)),
+                                f.first_packet ? std::to_string(f.first_packet) : "-",
+                                f.evidence.empty() ? "-" : f.evidence.to_string()});
+        out_ << fmt::format("{}: {}, {}, {}, {}{}\n", printable(report.capture), count(report.info.packets, "packet"),
                             count(report.flows.size(), "flow"), count(report.bittorrent_flows, "bittorrent flow"),
-                            count(report.skipped, "skipped packet"), report.error.empty() ? "" : " (incomplete)");
+                            count(report.info.skipped, "skipped packet"),
+                            report.info.error.empty() ? "" : " (incomplete)");
         if (rows.size() == 1)
             return;
         std::array<std::size_t, 6> width{};
@@ -292,8 +200,7 @@ private:
 
 } // namespace
 
-int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream& err,
-                 const PacketJudgeFactory& judges) {
+int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream& err) {
     const IgnoreSigpipe ignore_sigpipe;
     bool failed = false;
     const auto writer = make_writer(options, out);
@@ -314,9 +221,9 @@ int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream&
     for (const std::string& file : options.files) {
         if (!writing)
             break;
-        const CaptureReport report = analyze_capture(file, judges);
-        if (!report.error.empty()) {
-            err << "btblock: " << printable(report.error) << std::endl;
+        const CaptureReport report = analyze_capture(file);
+        if (!report.info.error.empty()) {
+            err << "btblock: " << printable(report.info.error) << std::endl;
             failed = true;
         }
         writing = write([&] { writer->capture(report); });
@@ -324,14 +231,6 @@ int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream&
     if (writing)
         write([&] { writer->end(); });
     return static_cast<int>(failed ? ExitCode::failure : ExitCode::ok);
-}
-
-int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream& err) {
-    return analyze_main(options, out, err, [] {
-        const auto pipeline = std::make_shared<detect::Pipeline>();
-        return PacketJudge{.packet = [pipeline](auto... packet) { return pipeline->packet(packet...); },
-                           .review = [pipeline](const auto& decided) { pipeline->review(decided); }};
-    });
 }
 
 } // namespace btblock::app

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "detect/FlowTable.h"
 
+#include "detect/Seed.h"
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
 #include <netinet/in.h>
 #include <new>
-#include <random>
 #include <type_traits>
 
 namespace btblock::detect {
@@ -14,8 +15,7 @@ namespace btblock::detect {
 static_assert(std::is_trivially_destructible_v<FlowContext>, "entries are never destroyed");
 
 FlowTable::FlowTable(std::size_t capacity)
-    : capacity_(std::clamp<std::size_t>(capacity, 1, 1u << 24)),
-      seed_(static_cast<std::uint64_t>(std::random_device{}()) << 32 | std::random_device{}()) {
+    : capacity_(std::clamp<std::size_t>(capacity, 1, 1u << 24)), seed_(process_seed()) {
     const std::size_t buckets = std::bit_ceil(capacity_ + capacity_ / 2);
     mask_ = static_cast<std::uint32_t>(buckets - 1);
     buckets_ = std::make_unique_for_overwrite<std::uint32_t[]>(buckets);
@@ -23,7 +23,6 @@ FlowTable::FlowTable(std::size_t capacity)
     entries_.reset(static_cast<Entry*>(::operator new[](capacity_ * sizeof(Entry), std::align_val_t{alignof(Entry)})));
 }
 
-// Seeded, so that nobody outside can choose tuples that fall into one bucket.
 std::uint32_t FlowTable::bucket_of(const bt_tuple& tuple) const noexcept {
     std::uint64_t words[sizeof(bt_tuple) / 8];
     static_assert(sizeof words == sizeof(bt_tuple));

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "detect/Pipeline.h"
 
+#include "detect/BoundedTable.h"
 #include "detect/Inspector.h"
 #include "detect/Writeback.h"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <string_view>
-#include <unordered_map>
 
 // One packet on its way through inspect.h.
 struct bt_ctx {
@@ -55,22 +54,6 @@ namespace btblock::detect {
 
 namespace {
 
-// Keys are plain bytes without padding (abi.h pins that), so hashing and comparing bytes is exact.
-template <class K> struct ByteHash {
-    std::size_t operator()(const K& key) const noexcept {
-        return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key), sizeof key});
-    }
-};
-template <class K> struct ByteEqual {
-    bool operator()(const K& a, const K& b) const noexcept { return std::memcmp(&a, &b, sizeof a) == 0; }
-};
-template <class K, class V> using Table = std::unordered_map<K, V, ByteHash<K>, ByteEqual<K>>;
-
-template <class K, class V> V* find(Table<K, V>& table, const K& key) {
-    const auto at = table.find(key);
-    return at == table.end() ? nullptr : &at->second;
-}
-
 bool matches(const bt_lpm_key& prefix, const bt_addr& address) {
     for (unsigned bit = 0; bit < prefix.prefixlen; bit += 8) {
         const unsigned keep = prefix.prefixlen - bit < 8 ? prefix.prefixlen - bit : 8;
@@ -98,7 +81,9 @@ bt_lpm_key v6(unsigned a, unsigned b, unsigned length) {
 } // namespace
 
 struct PipelineState final : Tables {
-    explicit PipelineState(PipelineOptions o) : options(std::move(o)), inspector(65536) {
+    explicit PipelineState(PipelineOptions o)
+        : options(std::move(o)), flows(options.flow_capacity), sockets(options.socket_capacity),
+          peers(options.socket_capacity), clients(options.client_capacity), fanouts(options.client_capacity), inspector(options.deep_capacity) {
         guess_inside = options.inside.empty();
         if (guess_inside)
             options.inside = {v4(10, 0, 8),     v4(172, 16, 12), v4(192, 168, 16),  v4(100, 64, 10),
@@ -125,7 +110,7 @@ struct PipelineState final : Tables {
         flow.last_seen_ns = now_ns;
     }
     void clear(const bt_tuple& tuple, std::uint64_t) override {
-        bt_flow* flow = find(flows, tuple);
+        bt_flow* flow = flows.find(tuple);
         if (flow && flow->verdict == BT_V_UNKNOWN)
             flow->verdict = BT_V_CLEAN;
     }
@@ -146,11 +131,11 @@ struct PipelineState final : Tables {
     bool guess_inside = false;
     bt_config config{};
     bt_scratch scratch{};
-    Table<bt_tuple, bt_flow> flows;
-    Table<bt_endpoint, bt_mark> sockets;
-    Table<bt_peer_key, bt_mark> peers;
-    Table<bt_addr, bt_client> clients;
-    Table<bt_addr, bt_fanout> fanouts;
+    BoundedTable<bt_tuple, bt_flow> flows;
+    BoundedTable<bt_endpoint, bt_mark> sockets;
+    BoundedTable<bt_peer_key, bt_mark> peers;
+    BoundedTable<bt_addr, bt_client> clients;
+    BoundedTable<bt_addr, bt_fanout> fanouts;
     std::array<std::uint64_t, BT_S_COUNT> counters{};
     Inspector inspector;
     std::uint64_t now = 0;
@@ -207,18 +192,16 @@ static bt_ban* bt_ban_find(bt_ctx*, const bt_addr*) {
 }
 
 static bt_flow* bt_flow_find(bt_ctx* c, const bt_tuple* key) {
-    return btblock::detect::find(c->state->flows, *key);
+    return c->state->flows.find(*key);
 }
 
 static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value) {
-    if (c->state->flows.size() >= c->state->options.flow_capacity && !bt_flow_find(c, key))
-        return -1;
     c->state->flows[*key] = *value;
     return 0;
 }
 
 static bt_mark* bt_socket_find(bt_ctx* c, const bt_endpoint* key) {
-    return btblock::detect::find(c->state->sockets, *key);
+    return c->state->sockets.find(*key);
 }
 
 static int bt_socket_store(bt_ctx* c, const bt_endpoint* key, const bt_mark* value) {
@@ -227,7 +210,7 @@ static int bt_socket_store(bt_ctx* c, const bt_endpoint* key, const bt_mark* val
 }
 
 static bt_mark* bt_peer_find(bt_ctx* c, const bt_peer_key* key) {
-    return btblock::detect::find(c->state->peers, *key);
+    return c->state->peers.find(*key);
 }
 
 static int bt_peer_store(bt_ctx* c, const bt_peer_key* key, const bt_mark* value) {
@@ -236,7 +219,7 @@ static int bt_peer_store(bt_ctx* c, const bt_peer_key* key, const bt_mark* value
 }
 
 static bt_client* bt_client_find(bt_ctx* c, const bt_addr* key) {
-    return btblock::detect::find(c->state->clients, *key);
+    return c->state->clients.find(*key);
 }
 
 static int bt_client_store(bt_ctx* c, const bt_addr* key, const bt_client* value) {
@@ -245,7 +228,7 @@ static int bt_client_store(bt_ctx* c, const bt_addr* key, const bt_client* value
 }
 
 static bt_fanout* bt_fanout_find(bt_ctx* c, const bt_addr* key) {
-    return btblock::detect::find(c->state->fanouts, *key);
+    return c->state->fanouts.find(*key);
 }
 
 static int bt_fanout_store(bt_ctx* c, const bt_addr* key, const bt_fanout* value) {
@@ -312,7 +295,7 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
 void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>& decided) const {
     PipelineState& s = *state_;
     const auto active = [&](const bt_addr& client, std::uint64_t at) {
-        const bt_client* known = find(s.clients, client);
+        const bt_client* known = s.clients.find(client);
         return known && known->active_until_ns > at && (known->evidence & ~BT_EV_BIT(BT_EV_FANOUT));
     };
     // statistics do not count on the ports of what everyone needs (whitelist_ports)
@@ -324,21 +307,21 @@ void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>&
         return (f.flags & BT_F_RANDOM) && f.turn == turn && f.turn_len >= BT_MSE_FIRST &&
                f.turn_len <= BT_MSE_FIRST_MAX;
     };
-    for (const auto& [tuple, flow] : s.flows) {
+    s.flows.for_each([&](const bt_tuple& tuple, const bt_flow& flow) {
         if (flow.verdict != BT_V_UNKNOWN)
-            continue;
+            return;
         if (tuple.proto == BT_IPPROTO_UDP) {
-            if ((flow.flags & BT_F_UTP_SYN) && find(s.sockets, bt_endpoint{tuple.src, tuple.sport, BT_IPPROTO_UDP, 0}))
+            if ((flow.flags & BT_F_UTP_SYN) && s.sockets.find({tuple.src, tuple.sport, BT_IPPROTO_UDP, 0}))
                 decided(tuple, BT_EV_BIT(BT_EV_UTP_SYN) | BT_EV_BIT(BT_EV_SOCKET_CONDEMNED));
-            continue;
+            return;
         }
         bt_tuple back;
         bt_mirror(&tuple, &back);
-        const bt_flow* answer = find(s.flows, back);
+        const bt_flow* answer = s.flows.find(back);
         if (is_key(flow, 1) && !exempt(tuple.sport) && !exempt(tuple.dport) && (!answer || is_key(*answer, 2)) &&
             (active(tuple.src, flow.last_seen_ns) || active(tuple.dst, flow.last_seen_ns)))
             decided(tuple, BT_EV_BIT(BT_EV_MSE_HANDSHAKE) | BT_EV_BIT(BT_EV_ENTROPY));
-    }
+    });
 }
 
 std::uint64_t Pipeline::counter(bt_stat which) const {
@@ -346,7 +329,7 @@ std::uint64_t Pipeline::counter(bt_stat which) const {
 }
 
 const bt_flow* Pipeline::flow(const bt_tuple& tuple) const {
-    return find(state_->flows, tuple);
+    return state_->flows.find(tuple);
 }
 
 } // namespace btblock::detect

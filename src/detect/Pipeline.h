@@ -17,7 +17,11 @@ namespace btblock::detect {
 struct PipelineState;
 
 struct PipelineOptions {
-    std::size_t flow_capacity = 1 << 20; // half-flows; beyond it packets are judged without memory
+    // Entries of the tables, 88 bytes a half-flow, used as they come. In a full one what was not used lately gives way.
+    std::size_t flow_capacity = 1 << 20;
+    std::size_t socket_capacity = 65536; // condemned sockets, and as many learned peers
+    std::size_t client_capacity = 16384;
+    std::size_t deep_capacity = 65536; // half-flows that the deep detectors follow, 750 bytes each
     // What is inside. Empty: private, CGNAT and ULA ranges; where neither end is in those, the sender.
     std::vector<bt_lpm_key> inside;
 };

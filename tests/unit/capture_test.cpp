@@ -425,31 +425,17 @@ TEST_F(CaptureFiles, RefusesWithAReason) {
     EXPECT_THAT(open_error("/dev/zero"), HasSubstr("not a regular file"));
 }
 
-// Judges by the first payload byte: 'D' drops with the evidence bit that follows it.
-app::PacketJudgeFactory scripted(std::vector<std::uint64_t>* times = nullptr) {
-    return [times] {
-        const auto judge = [times](std::span<const std::uint8_t> ip, std::size_t wire,
-                                   std::uint64_t now) -> detect::Decision {
-            if (times)
-                times->push_back(now);
-            const auto p = net::parse_packet(ip, wire);
-            if (p && p->payload.size() >= 2 && p->payload[0] == 'D')
-                return {BT_ACT_DROP, 1u << (p->payload[1] - 'a')};
-            return {BT_ACT_PASS, 0};
-        };
-        return app::PacketJudge{.packet = judge, .review = {}};
-    };
-}
+const Bytes dht_query = text("d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe");
+const Bytes dht_error = text("d1:eli201e13:Generic Errore1:t2:aa1:y1:ee");
 
 struct Ran {
     int code;
     std::string out, err;
 };
 
-Ran run(app::AnalyzeFormat format, std::vector<std::string> files, bool all = false,
-        const app::PacketJudgeFactory& judges = scripted()) {
+Ran run(app::AnalyzeFormat format, std::vector<std::string> files, bool all = false) {
     std::ostringstream out, err;
-    const int code = app::analyze_main({.format = format, .all = all, .files = std::move(files)}, out, err, judges);
+    const int code = app::analyze_main({.format = format, .all = all, .files = std::move(files)}, out, err);
     return {code, out.str(), err.str()};
 }
 
@@ -465,8 +451,8 @@ Bytes answer(const Bytes& payload) {
 TEST_F(CaptureFiles, CsvRowPerFlow) {
     const Bytes query = v4(IPPROTO_UDP, udp(text("hello")));
     const std::string path =
-        put("a.pcap", capture({v4(IPPROTO_ICMP, Bytes(8)), query, answer(text("Di")), query,
-                               v4(IPPROTO_UDP, udp(text("x"), 1001)), v4(IPPROTO_UDP, udp(text("Dk")))}));
+        put("a.pcap", capture({v4(IPPROTO_ICMP, Bytes(8)), query, answer(dht_error), answer(text("more")),
+                               v4(IPPROTO_UDP, udp(text("x"), 1001)), v4(IPPROTO_UDP, udp(dht_query))}));
     const Ran csv = run(app::AnalyzeFormat::csv, {path});
     EXPECT_EQ(csv.code, 0);
     EXPECT_THAT(csv.err, IsEmpty());
@@ -477,7 +463,7 @@ TEST_F(CaptureFiles, CsvRowPerFlow) {
 }
 
 TEST_F(CaptureFiles, JsonIsOneObject) {
-    const std::string path = put("a\".pcap", capture({v4(IPPROTO_UDP, udp(text("Da"))), v4(IPPROTO_ICMP, Bytes(8))}));
+    const std::string path = put("a\".pcap", capture({v4(IPPROTO_UDP, udp(dht_query)), v4(IPPROTO_ICMP, Bytes(8))}));
     const Ran ran = run(app::AnalyzeFormat::json, {path, folder_ + "/missing"}, true);
     EXPECT_EQ(ran.code, 1);
     const auto document = nlohmann::json::parse(ran.out);
@@ -488,42 +474,44 @@ TEST_F(CaptureFiles, JsonIsOneObject) {
     EXPECT_THAT(document["captures"][1]["error"].get<std::string>(), HasSubstr("No such file"));
     EXPECT_EQ(document["flows"],
               nlohmann::json::parse(R"([{"capture":"a\".pcap","proto":"udp","src":"10.0.0.5","sport":1000,
-        "dst":"203.0.113.9","dport":2000,"packets":1,"verdict":"bittorrent","evidence":["tcp.handshake"],"first_packet":1,"seen_from":1,"seen_to":1}])"));
+        "dst":"203.0.113.9","dport":2000,"packets":1,"verdict":"bittorrent","evidence":["dht.query"],"first_packet":1,"seen_from":1,"seen_to":1}])"));
 }
 
 TEST_F(CaptureFiles, TableHasASummaryPerCapture) {
-    const std::string path = put("a.pcap", capture({v4(IPPROTO_UDP, udp(text("Da"))), v4(IPPROTO_ICMP, Bytes(8))}));
+    const std::string path = put("a.pcap", capture({v4(IPPROTO_UDP, udp(dht_query)), v4(IPPROTO_ICMP, Bytes(8))}));
     const std::string quiet = put("b.pcap", capture({v4(IPPROTO_UDP, udp(text("x")))}));
     const Ran ran = run(app::AnalyzeFormat::human, {path, quiet});
     EXPECT_THAT(ran.out, HasSubstr("a.pcap: 2 packets, 1 flow, 1 bittorrent flow, 1 skipped packet\n"));
     EXPECT_THAT(ran.out, HasSubstr("10.0.0.5:1000"));
-    EXPECT_THAT(ran.out, HasSubstr("tcp.handshake"));
+    EXPECT_THAT(ran.out, HasSubstr("dht.query"));
     EXPECT_THAT(ran.out, HasSubstr("b.pcap: 1 packet, 1 flow, 0 bittorrent flows, 0 skipped packets\n"));
 }
 
 TEST_F(CaptureFiles, BadFileDoesNotStopTheOthers) {
-    Bytes cut = capture({v4(IPPROTO_UDP, udp(text("Da"))), v4(IPPROTO_UDP, udp(text("x"), 1001))});
+    Bytes cut = capture({v4(IPPROTO_UDP, udp(dht_query)), v4(IPPROTO_UDP, udp(text("x"), 1001))});
     cut.resize(cut.size() - 3);
     const std::string first = put("cut.pcap", cut);
-    const std::string last = put("good.pcap", capture({v4(IPPROTO_UDP, udp(text("Da")))}));
+    const std::string last = put("good.pcap", capture({v4(IPPROTO_UDP, udp(dht_query))}));
     const Ran ran = run(app::AnalyzeFormat::csv, {folder_, first, last});
     EXPECT_EQ(ran.code, 1);
     EXPECT_THAT(ran.err, HasSubstr(first + ": packet 2: "));
     EXPECT_THAT(ran.err, HasSubstr("is a directory"));
-    EXPECT_EQ(ran.out, std::string(header) +
-                           "cut.pcap,udp,10.0.0.5,1000,203.0.113.9,2000,1,bittorrent,tcp.handshake,1\n"
-                           "good.pcap,udp,10.0.0.5,1000,203.0.113.9,2000,1,bittorrent,tcp.handshake,1\n");
+    EXPECT_EQ(ran.out, std::string(header) + "cut.pcap,udp,10.0.0.5,1000,203.0.113.9,2000,1,bittorrent,dht.query,1\n"
+                                             "good.pcap,udp,10.0.0.5,1000,203.0.113.9,2000,1,bittorrent,dht.query,1\n");
 }
 
+// A condemned socket is condemned from the first packet on, at whatever time, and stays so when merged captures go
+// back.
 TEST_F(CaptureFiles, TimeNeverGoesBackAndIsNeverZero) {
-    Bytes file =
-        capture({v4(IPPROTO_UDP, udp(text("a"))), v4(IPPROTO_UDP, udp(text("b"))), v4(IPPROTO_UDP, udp(text("c")))});
-    const std::size_t record = 16 + v4(IPPROTO_UDP, udp(text("a"))).size();
-    for (std::size_t i = 0; i < 8; ++i)
-        file[24 + i] = file[24 + 2 * record + i] = 0; // the first and the third at the epoch
-    std::vector<std::uint64_t> times;
-    run(app::AnalyzeFormat::csv, {put("t.pcap", file)}, false, scripted(&times));
-    EXPECT_EQ(times, (std::vector<std::uint64_t>{1'000'000'000, 101'250'000'000, 101'250'000'000}));
+    const Bytes query = v4(IPPROTO_UDP, udp(dht_query)), later = v4(IPPROTO_UDP, udp(text("data"), 1000, 3000));
+    Bytes file = capture({query, later, later});
+    const std::size_t second = 24 + 16 + query.size(), third = second + 16 + later.size();
+    for (const std::size_t record : {std::size_t{24}, third})
+        std::fill_n(file.begin() + static_cast<std::ptrdiff_t>(record), 8, std::uint8_t{0}); // at the epoch
+    const Ran ran = run(app::AnalyzeFormat::csv, {put("t.pcap", file)});
+    EXPECT_EQ(ran.out, std::string(header) +
+                           "t.pcap,udp,10.0.0.5,1000,203.0.113.9,2000,1,bittorrent,dht.query,1\n"
+                           "t.pcap,udp,10.0.0.5,1000,203.0.113.9,3000,2,bittorrent,socket.condemned,2\n");
 }
 
 TEST_F(CaptureFiles, ALostReaderIsSilentAndAFullDiskIsNot) {
@@ -533,12 +521,12 @@ TEST_F(CaptureFiles, ALostReaderIsSilentAndAFullDiskIsNot) {
         int sync() override { return errno = why_, -1; }
         int why_;
     };
-    const std::string path = put("a.pcap", capture({v4(IPPROTO_UDP, udp(text("Da")))}));
+    const std::string path = put("a.pcap", capture({v4(IPPROTO_UDP, udp(dht_query))}));
     for (const auto& [why, code] : {std::pair{EPIPE, 0}, std::pair{ENOSPC, 1}}) {
         Failing buffer(why);
         std::ostream out(&buffer);
         std::ostringstream err;
-        EXPECT_EQ(app::analyze_main({.format = app::AnalyzeFormat::csv, .files = {path}}, out, err, scripted()), code);
+        EXPECT_EQ(app::analyze_main({.format = app::AnalyzeFormat::csv, .files = {path}}, out, err), code);
         EXPECT_EQ(err.str().empty(), why == EPIPE) << err.str();
     }
 }

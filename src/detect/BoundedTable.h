@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+// A hash table that grows up to a fixed capacity. When it is full an entry that was not used lately gives way.
+#pragma once
+
+#include "detect/Seed.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace btblock::detect {
+
+// Keys and values are plain bytes; keys have no padding, so that comparing bytes is exact. Memory is taken in blocks of
+// entries as they come, never for one entry, and never again once the capacity is reached. Second chance decides what
+// gives way: a hand goes round and takes the first entry that was not looked up since it came by last.
+template <class K, class V> class BoundedTable {
+    static_assert(std::is_trivially_copyable_v<K> && std::is_trivially_copyable_v<V>);
+    static_assert(std::has_unique_object_representations_v<K>);
+
+public:
+    explicit BoundedTable(std::size_t capacity)
+        : capacity_(static_cast<std::uint32_t>(std::clamp<std::size_t>(capacity, 1, 1u << 28))), seed_(process_seed()),
+          buckets_(block, 0u) {}
+
+    // Null when there is none. A pointer stays good until its entry gives way to another.
+    V* find(const K& key) noexcept {
+        for (std::uint32_t i = buckets_[bucket_of(key)]; i != 0;) {
+            Entry& e = entry(i);
+            if (std::memcmp(&e.key, &key, sizeof key) == 0) {
+                e.used = 1;
+                return &e.value;
+            }
+            i = e.next;
+        }
+        return nullptr;
+    }
+    // A new entry is all zeros.
+    V& operator[](const K& key) {
+        if (V* known = find(key))
+            return *known;
+        const std::uint32_t i = used_ < capacity_ ? grow() : make_room();
+        Entry& e = entry(i);
+        e.key = key;
+        e.value = V{};
+        e.used = 1;
+        link(i);
+        return e.value;
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return used_; }
+    // Calls visit(key, value) for every entry, oldest memory first.
+    template <class Visit> void for_each(Visit visit) {
+        for (std::uint32_t i = 1; i <= used_; ++i)
+            visit(std::as_const(entry(i).key), entry(i).value);
+    }
+
+private:
+    static constexpr std::uint32_t block = 256; // a power of two
+
+    struct Entry {
+        K key;
+        std::uint32_t next; // in the bucket
+        std::uint32_t used;
+        V value;
+    };
+
+    // Entries count from 1, so that 0 can mean none.
+    Entry& entry(std::uint32_t i) noexcept { return blocks_[(i - 1) / block][(i - 1) % block]; }
+
+    [[nodiscard]] std::size_t bucket_of(const K& key) const noexcept {
+        std::uint64_t words[(sizeof(K) + 7) / 8] = {};
+        std::memcpy(words, &key, sizeof key);
+        std::uint64_t h = seed_;
+        for (const std::uint64_t w : words) {
+            h = (h ^ w) * 0x9e3779b97f4a7c15ull;
+            h ^= h >> 29;
+        }
+        return (h * 0xbf58476d1ce4e5b9ull >> 32) & (buckets_.size() - 1);
+    }
+
+    void link(std::uint32_t i) noexcept {
+        std::uint32_t& bucket = buckets_[bucket_of(entry(i).key)];
+        entry(i).next = bucket;
+        bucket = i;
+    }
+
+    std::uint32_t grow() {
+        if (used_ == buckets_.size()) {
+            buckets_.assign(2 * buckets_.size(), 0u);
+            for (std::uint32_t i = 1; i <= used_; ++i)
+                link(i);
+        }
+        if (used_ % block == 0)
+            blocks_.push_back(std::make_unique_for_overwrite<Entry[]>(std::min(block, capacity_ - used_)));
+        return ++used_;
+    }
+
+    std::uint32_t make_room() noexcept {
+        do
+            hand_ = hand_ == capacity_ ? 1 : hand_ + 1;
+        while (std::exchange(entry(hand_).used, 0u));
+        std::uint32_t* at = &buckets_[bucket_of(entry(hand_).key)];
+        while (*at != hand_)
+            at = &entry(*at).next;
+        *at = entry(hand_).next;
+        return hand_;
+    }
+
+    std::uint32_t capacity_;
+    std::uint32_t used_ = 0;
+    std::uint32_t hand_ = 0; // the entry that gave way last
+    std::uint64_t seed_;
+    std::vector<std::uint32_t> buckets_; // as many as a power of two; the first entry of each
+    std::vector<std::unique_ptr<Entry[]>> blocks_;
+};
+
+} // namespace btblock::detect

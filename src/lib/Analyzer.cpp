@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+#include "btblock/btblock.hpp"
+#include "core/Evidence.h"
+#include "detect/Pipeline.h"
+#include "net/Address.h"
+#include "net/CaptureReader.h"
+#include "net/Decapsulate.h"
+#include "net/Packet.h"
+
+#include <algorithm>
+#include <cstring>
+#include <netinet/in.h>
+#include <unordered_map>
+#include <utility>
+
+namespace btblock {
+
+namespace {
+
+IpAddress public_address(const bt_addr& raw) {
+    IpAddress address;
+    std::memcpy(address.bytes.data(), raw.b, sizeof raw.b);
+    return address;
+}
+
+bt_addr raw_address(const IpAddress& address) {
+    bt_addr raw{};
+    std::memcpy(raw.b, address.bytes.data(), sizeof raw.b);
+    return raw;
+}
+
+// Both directions have the same key.
+struct FlowKey {
+    explicit FlowKey(const bt_tuple& t) : tuple(t) {
+        const int order = std::memcmp(t.src.b, t.dst.b, sizeof t.src.b);
+        if (order > 0 || (order == 0 && t.sport > t.dport)) {
+            std::swap(tuple.src, tuple.dst);
+            std::swap(tuple.sport, tuple.dport);
+        }
+        std::memset(tuple.pad, 0, sizeof tuple.pad);
+    }
+    bool operator==(const FlowKey& other) const { return std::memcmp(&tuple, &other.tuple, sizeof tuple) == 0; }
+    bt_tuple tuple;
+};
+
+struct FlowKeyHash {
+    std::size_t operator()(const FlowKey& key) const {
+        return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key.tuple), sizeof key.tuple});
+    }
+};
+
+detect::PipelineOptions pipeline_options(const AnalyzerOptions& options) {
+    detect::PipelineOptions result;
+    result.flow_capacity = options.half_flows;
+    result.deep_capacity = std::min(result.deep_capacity, options.half_flows);
+    for (const IpPrefix& prefix : options.inside)
+        result.inside.push_back({std::min(prefix.bits, 128u), raw_address(prefix.address)});
+    return result;
+}
+
+} // namespace
+
+std::string_view library_version() noexcept {
+    return BTBLOCK_VERSION;
+}
+
+std::string_view to_string(Verdict verdict) noexcept {
+    return verdict == Verdict::bittorrent ? "bittorrent" : "other";
+}
+
+std::string_view to_string(Transport transport) noexcept {
+    return transport == Transport::tcp ? "tcp" : "udp";
+}
+
+std::string IpAddress::to_string() const {
+    return net::Address(raw_address(*this)).to_string();
+}
+
+std::optional<IpPrefix> IpPrefix::parse(std::string_view text) {
+    const auto prefix = net::Prefix::parse(text);
+    if (!prefix)
+        return std::nullopt;
+    const bt_lpm_key key = prefix->lpm();
+    return IpPrefix{public_address(key.addr), key.prefixlen};
+}
+
+bool EvidenceSet::contains(std::string_view code) const noexcept {
+    for (std::size_t i = 0; i < evidence_names.size(); ++i)
+        if (evidence_names[i] == code)
+            return mask_ & BT_EV_BIT(i);
+    return false;
+}
+
+std::vector<std::string_view> EvidenceSet::codes() const {
+    return evidence_list(mask_);
+}
+
+std::string EvidenceSet::to_string() const {
+    return evidence_string(mask_);
+}
+
+struct Analyzer::State {
+    explicit State(const AnalyzerOptions& options)
+        : pipeline(pipeline_options(options)), list_flows(options.list_flows) {}
+
+    PacketVerdict packet(std::span<const std::uint8_t> ip, std::size_t wire_length, std::uint64_t time_ns);
+    void list(const bt_tuple& tuple, const PacketVerdict& verdict);
+    void review();
+
+    detect::Pipeline pipeline;
+    bool list_flows;
+    std::uint64_t number = 0;          // packets so far
+    std::uint64_t now = 1'000'000'000; // tables read 0 as "never"; merged captures go back a little
+    std::vector<Flow> flows;
+    std::unordered_map<FlowKey, std::size_t, FlowKeyHash> index; // into flows
+};
+
+// The packet's number has been counted.
+PacketVerdict Analyzer::State::packet(std::span<const std::uint8_t> ip, std::size_t wire_length,
+                                      std::uint64_t time_ns) {
+    now = std::max(now, time_ns);
+    wire_length = std::max(wire_length, ip.size());
+    PacketVerdict verdict;
+    const detect::Decision decision = pipeline.packet(ip, wire_length, now);
+    if (decision.action == BT_ACT_DROP) {
+        verdict.verdict = Verdict::bittorrent;
+        verdict.evidence = EvidenceSet(decision.evidence);
+    }
+    const auto parsed = net::parse_packet(ip, wire_length);
+    verdict.is_flow = parsed && !parsed->later_fragment;
+    if (verdict.is_flow && list_flows)
+        list(parsed->tuple, verdict);
+    return verdict;
+}
+
+void Analyzer::State::list(const bt_tuple& tuple, const PacketVerdict& verdict) {
+    const auto [entry, added] = index.try_emplace(FlowKey(tuple), flows.size());
+    if (added) {
+        Flow flow;
+        flow.proto = tuple.proto == IPPROTO_TCP ? Transport::tcp : Transport::udp;
+        flow.src = public_address(tuple.src);
+        flow.dst = public_address(tuple.dst);
+        flow.sport = tuple.sport;
+        flow.dport = tuple.dport;
+        flow.first_seen = number;
+        flows.push_back(flow);
+    }
+    Flow& flow = flows[entry->second];
+    ++flow.packets;
+    flow.last_seen = number;
+    if (verdict.verdict != Verdict::bittorrent)
+        return;
+    flow.evidence.add(verdict.evidence);
+    if (flow.first_packet == 0) {
+        flow.verdict = Verdict::bittorrent;
+        flow.first_packet = number;
+    }
+}
+
+// The capture is over: what is still open is judged by that, at the flow's last packet.
+void Analyzer::State::review() {
+    pipeline.review([this](const bt_tuple& tuple, std::uint32_t evidence) {
+        const auto known = index.find(FlowKey(tuple));
+        if (known == index.end() || flows[known->second].first_packet != 0)
+            return;
+        Flow& flow = flows[known->second];
+        flow.verdict = Verdict::bittorrent;
+        flow.evidence.add(EvidenceSet(evidence));
+        flow.first_packet = flow.last_seen;
+    });
+}
+
+Analyzer::Analyzer(const AnalyzerOptions& options) : state_(std::make_unique<State>(options)) {}
+Analyzer::~Analyzer() = default;
+Analyzer::Analyzer(Analyzer&&) noexcept = default;
+Analyzer& Analyzer::operator=(Analyzer&&) noexcept = default;
+
+PacketVerdict Analyzer::packet(std::span<const std::uint8_t> ip, std::size_t wire_length, std::uint64_t time_ns) {
+    ++state_->number;
+    return state_->packet(ip, wire_length, time_ns);
+}
+
+PacketVerdict Analyzer::frame(int link_type, std::span<const std::uint8_t> frame, std::size_t wire_length,
+                              std::uint64_t time_ns) {
+    ++state_->number;
+    state_->now = std::max(state_->now, time_ns);
+    const auto ip = net::decapsulate(link_type, frame, std::max(wire_length, frame.size()));
+    return ip ? state_->packet(ip->bytes, ip->wire_length, time_ns) : PacketVerdict{};
+}
+
+CaptureInfo Analyzer::read_capture(const std::string& path) {
+    CaptureInfo info;
+    auto reader = net::CaptureReader::open(path);
+    if (!reader) {
+        info.error = reader.error().message;
+        return info;
+    }
+    info.link_type = reader->link_type_name();
+    const int link_type = reader->link_type();
+    net::CapturedPacket captured;
+    for (;;) {
+        const auto more = reader->next(captured);
+        if (!more)
+            info.error = more.error().message;
+        if (!more || !*more)
+            break;
+        ++info.packets;
+        info.skipped += !frame(link_type, captured.bytes, captured.wire_length, captured.time_ns).is_flow;
+    }
+    state_->review();
+    return info;
+}
+
+std::span<const Flow> Analyzer::flows() const noexcept {
+    return state_->flows;
+}
+
+std::vector<Flow> Analyzer::take_flows() {
+    state_->index.clear();
+    return std::exchange(state_->flows, {});
+}
+
+} // namespace btblock

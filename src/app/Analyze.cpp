@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "app/Analyze.h"
 
+#include "core/ByteTable.h"
 #include "core/Evidence.h"
 #include "core/Result.h"
 #include "net/Address.h"
@@ -19,7 +20,6 @@
 #include <ostream>
 #include <spdlog/fmt/fmt.h>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 
 namespace btblock::app {
@@ -48,24 +48,15 @@ struct CaptureReport {
 };
 
 // Both directions have the same key.
-struct FlowKey {
-    explicit FlowKey(const bt_tuple& t) : tuple(t) {
-        const int order = std::memcmp(t.src.b, t.dst.b, sizeof t.src.b);
-        if (order > 0 || (order == 0 && t.sport > t.dport)) {
-            std::swap(tuple.src, tuple.dst);
-            std::swap(tuple.sport, tuple.dport);
-        }
-        std::memset(tuple.pad, 0, sizeof tuple.pad);
+bt_tuple flow_key(const bt_tuple& t) {
+    bt_tuple key = t;
+    const int order = std::memcmp(t.src.b, t.dst.b, sizeof t.src.b);
+    if (order > 0 || (order == 0 && t.sport > t.dport)) {
+        std::swap(key.src, key.dst);
+        std::swap(key.sport, key.dport);
     }
-    bool operator==(const FlowKey& other) const { return std::memcmp(&tuple, &other.tuple, sizeof tuple) == 0; }
-    bt_tuple tuple;
-};
-
-struct FlowKeyHash {
-    std::size_t operator()(const FlowKey& key) const {
-        return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key.tuple), sizeof key.tuple});
-    }
-};
+    return key;
+}
 
 CaptureReport analyze_capture(const std::string& path, const PacketJudgeFactory& judges) {
     CaptureReport report;
@@ -81,17 +72,15 @@ CaptureReport analyze_capture(const std::string& path, const PacketJudgeFactory&
     report.link_type = reader->link_type_name();
 
     const PacketJudge judge = judges();
-    std::unordered_map<FlowKey, std::size_t, FlowKeyHash> index;
+    ByteTable<bt_tuple, Flow> flows;
     std::uint64_t now = 1'000'000'000; // tables read 0 as "never"
     net::CapturedPacket packet;
     for (;;) {
         const auto more = reader->next(packet);
-        if (!more) {
+        if (!more)
             report.error = more.error().message;
-            return report;
-        }
-        if (!*more)
-            return report;
+        if (!more || !*more)
+            break;
         ++report.packets;
         now = std::max(now, packet.time_ns); // merged captures go back a little
 
@@ -106,10 +95,11 @@ CaptureReport analyze_capture(const std::string& path, const PacketJudgeFactory&
             ++report.skipped;
             continue;
         }
-        const auto [entry, added] = index.try_emplace(FlowKey(parsed->tuple), report.flows.size());
-        if (added)
-            report.flows.push_back(Flow{.tuple = parsed->tuple, .first_seen = packet.number});
-        Flow& flow = report.flows[entry->second];
+        Flow& flow = flows[flow_key(parsed->tuple)];
+        if (flow.packets == 0) {
+            flow.tuple = parsed->tuple;
+            flow.first_seen = packet.number;
+        }
         ++flow.packets;
         flow.last_seen = packet.number;
         if (decision.action != BT_ACT_DROP)
@@ -120,6 +110,9 @@ CaptureReport analyze_capture(const std::string& path, const PacketJudgeFactory&
             ++report.bittorrent_flows;
         }
     }
+    report.flows.reserve(flows.size());
+    flows.for_each([&](const Flow& flow) { report.flows.push_back(flow); });
+    return report;
 }
 
 std::string_view proto_name(const Flow& flow) {

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "detect/Pipeline.h"
 
+#include "core/ByteTable.h"
 #include "detect/Inspector.h"
 #include "detect/Writeback.h"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <string_view>
-#include <unordered_map>
 
 // One packet on its way through inspect.h.
 struct bt_ctx {
@@ -51,22 +50,6 @@ static void bt_emit(bt_ctx* c, const struct bt_pkt* p, bt_u8 kind, bt_u32 eviden
 namespace btblock::detect {
 
 namespace {
-
-// Keys are plain bytes without padding (abi.h pins that), so hashing and comparing bytes is exact.
-template <class K> struct ByteHash {
-    std::size_t operator()(const K& key) const noexcept {
-        return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key), sizeof key});
-    }
-};
-template <class K> struct ByteEqual {
-    bool operator()(const K& a, const K& b) const noexcept { return std::memcmp(&a, &b, sizeof a) == 0; }
-};
-template <class K, class V> using Table = std::unordered_map<K, V, ByteHash<K>, ByteEqual<K>>;
-
-template <class K, class V> V* find(Table<K, V>& table, const K& key) {
-    const auto at = table.find(key);
-    return at == table.end() ? nullptr : &at->second;
-}
 
 bool matches(const bt_lpm_key& prefix, const bt_addr& address) {
     for (unsigned bit = 0; bit < prefix.prefixlen; bit += 8) {
@@ -120,7 +103,7 @@ struct PipelineState final : Tables {
         flow.last_seen_ns = now_ns;
     }
     void clear(const bt_tuple& tuple, std::uint64_t) override {
-        bt_flow* flow = find(flows, tuple);
+        bt_flow* flow = flows.find(tuple);
         if (flow && flow->verdict == BT_V_UNKNOWN)
             flow->verdict = BT_V_CLEAN;
     }
@@ -141,10 +124,10 @@ struct PipelineState final : Tables {
     bool guess_inside = false;
     bt_config config{};
     bt_scratch scratch{};
-    Table<bt_tuple, bt_flow> flows;
-    Table<bt_endpoint, bt_mark> sockets;
-    Table<bt_peer_key, bt_mark> peers;
-    Table<bt_addr, bt_client> clients;
+    ByteTable<bt_tuple, bt_flow> flows;
+    ByteTable<bt_endpoint, bt_mark> sockets;
+    ByteTable<bt_peer_key, bt_mark> peers;
+    ByteTable<bt_addr, bt_client> clients;
     std::array<std::uint64_t, BT_S_COUNT> counters{};
     Inspector inspector;
     std::uint64_t now = 0;
@@ -197,7 +180,7 @@ static bt_ban* bt_ban_find(bt_ctx*, const bt_addr*) {
 }
 
 static bt_flow* bt_flow_find(bt_ctx* c, const bt_tuple* key) {
-    return btblock::detect::find(c->state->flows, *key);
+    return c->state->flows.find(*key);
 }
 
 static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value) {
@@ -208,7 +191,7 @@ static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value) {
 }
 
 static bt_mark* bt_socket_find(bt_ctx* c, const bt_endpoint* key) {
-    return btblock::detect::find(c->state->sockets, *key);
+    return c->state->sockets.find(*key);
 }
 
 static int bt_socket_store(bt_ctx* c, const bt_endpoint* key, const bt_mark* value) {
@@ -217,7 +200,7 @@ static int bt_socket_store(bt_ctx* c, const bt_endpoint* key, const bt_mark* val
 }
 
 static bt_mark* bt_peer_find(bt_ctx* c, const bt_peer_key* key) {
-    return btblock::detect::find(c->state->peers, *key);
+    return c->state->peers.find(*key);
 }
 
 static int bt_peer_store(bt_ctx* c, const bt_peer_key* key, const bt_mark* value) {
@@ -226,7 +209,7 @@ static int bt_peer_store(bt_ctx* c, const bt_peer_key* key, const bt_mark* value
 }
 
 static bt_client* bt_client_find(bt_ctx* c, const bt_addr* key) {
-    return btblock::detect::find(c->state->clients, *key);
+    return c->state->clients.find(*key);
 }
 
 static int bt_client_store(bt_ctx* c, const bt_addr* key, const bt_client* value) {
@@ -295,7 +278,7 @@ std::uint64_t Pipeline::counter(bt_stat which) const {
 }
 
 const bt_flow* Pipeline::flow(const bt_tuple& tuple) const {
-    return find(state_->flows, tuple);
+    return state_->flows.find(tuple);
 }
 
 } // namespace btblock::detect

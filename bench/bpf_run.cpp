@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bpf_run: ns per packet of the kernel programs by BPF_PROG_TEST_RUN, on every path, beside an empty program and
 // xdp-filter in the same rounds; over many keys; and what an entry of each table costs in memory.
-//   bpf_run [--quick] [--xdp-filter DIR]
+//   bpf_run [--quick] [--xdp-filter DIR] [--only memory|hot|new|allow|bans|flows]
 #include "ProgRun.h"
 #include "Series.h"
 #include "bpf/Features.h"
@@ -23,7 +23,8 @@ using test::Packet;
 
 constexpr int tc_next = -1, tc_drop = 2;
 constexpr unsigned most_bans = 1u << 20, flow_capacity = 262144;
-constexpr std::uint32_t ban_base = 0x0b000000; // 11.0.0.0 and on
+constexpr unsigned usual_capacity = 65536, big_capacity = most_bans + 16; // of the table of bans
+constexpr std::uint32_t ban_base = 0x0b000000;                            // 11.0.0.0 and on
 const std::string xdp_filter_dir = "/usr/lib/x86_64-linux-gnu/bpf";
 
 [[noreturn]] void fail(const std::string& why) {
@@ -79,13 +80,13 @@ struct Case {
 
 class Bench {
 public:
-    Bench(bool quick, const std::string& xdp_filter)
+    Bench(bool quick, const std::string& xdp_filter, unsigned bans, bench::Series& series)
         : rounds_(quick ? 2 : 9), repeats_(quick ? 20'000 : 200'000),
-          object_(need(bpf::Object::load(need(bpf::probe_features()), {most_bans + 16, flow_capacity, 65536}))),
+          object_(need(bpf::Object::load(need(bpf::probe_features()), {bans, flow_capacity, 65536}))),
           maps_(need(object_.maps())), tc_(object_.program_fd(bpf::Program::ingress_l2)),
           xdp_(object_.program_fd(bpf::Program::xdp)), empty_tc_(bench::empty_program(BPF_PROG_TYPE_SCHED_CLS, -1)),
           empty_xdp_(bench::empty_program(BPF_PROG_TYPE_XDP, XDP_PASS)),
-          random_(bench::RandomKeys::load(BTBLOCK_RANDOM_KEYS)) {
+          random_(bench::RandomKeys::load(BTBLOCK_RANDOM_KEYS)), series_(series) {
         bt_config config{};
         config.lease_until_ns = ~0ULL;
         config.mark = BT_DEFAULT_MARK;
@@ -97,7 +98,7 @@ public:
                 fail("cannot fill the table of inside prefixes");
         for (const char* kind : {"all", "ip"}) {
             const std::string file = xdp_filter + "/xdpfilt_alw_" + kind + ".o";
-            XdpFilter filter{std::string("xdp-filter-") + kind, bench::ObjectFile::load(file, most_bans + 16)};
+            XdpFilter filter{std::string("xdp-filter-") + kind, bench::ObjectFile::load(file, bans)};
             if (filter.object)
                 filters_.push_back(std::move(filter));
             else
@@ -175,7 +176,7 @@ public:
         series_.add("memory/ban", static_cast<double>(bench::map_memory(maps_.bans.fd()) - empty) / most_bans);
         for (const XdpFilter& filter : filters_) // its table is made in full at load
             series_.add("memory/" + filter.name,
-                        static_cast<double>(bench::map_memory(filter.object->map("filter_ipv4"))) / (most_bans + 16));
+                        static_cast<double>(bench::map_memory(filter.object->map("filter_ipv4"))) / big_capacity);
         for (unsigned i = 0; i < most_bans; ++i)
             (void)maps_.bans.erase(v4(ban_base + i));
     }
@@ -239,8 +240,6 @@ public:
         preallocated("peer", maps_.peers);
         preallocated("client", maps_.clients);
     }
-
-    void print() const { series_.print(); }
 
 private:
     static constexpr std::uint32_t remote = 0xcb007109; // test::remote4
@@ -307,7 +306,7 @@ private:
     int tc_, xdp_, empty_tc_, empty_xdp_;
     std::optional<bench::RandomKeys> random_;
     std::vector<XdpFilter> filters_;
-    bench::Series series_;
+    bench::Series& series_;
 
     const Packet udp_ = Packet::udp(test::client4, 5000, test::remote4, 6000).payload(test::noise(200, 1));
     const Packet in_udp_ = udp_.reply();
@@ -324,15 +323,17 @@ private:
 
 int main(int argc, char** argv) {
     bool quick = false;
-    std::string xdp_filter = xdp_filter_dir;
+    std::string xdp_filter = xdp_filter_dir, only;
     for (int i = 1; i < argc; ++i) {
         const std::string_view word = argv[i];
         if (word == "--quick")
             quick = true;
         else if (word == "--xdp-filter" && i + 1 < argc)
             xdp_filter = argv[++i];
+        else if (word == "--only" && i + 1 < argc)
+            only = argv[++i];
         else
-            fail("usage: bpf_run [--quick] [--xdp-filter DIR]");
+            fail("usage: bpf_run [--quick] [--xdp-filter DIR] [--only memory|hot|new|allow|bans|flows]");
     }
     cpu_set_t one;
     CPU_ZERO(&one);
@@ -340,13 +341,23 @@ int main(int argc, char** argv) {
     sched_setaffinity(0, sizeof one, &one);
     bpf::quiet_libbpf();
     bpf::raise_memlock();
-    Bench bench(quick, xdp_filter);
-    bench.memory();
-    bench.hot_paths();
-    bench.new_flows("room");
-    bench.allow_rules();
-    bench.bans();
-    bench.flows();
-    bench.print();
+    bench::Series series;
+    const auto wanted = [&](const char* stage) { return only.empty() || only == stage; };
+    if (only != "bans") {
+        Bench bench(quick, xdp_filter, usual_capacity, series);
+        if (wanted("memory"))
+            bench.memory();
+        if (wanted("hot"))
+            bench.hot_paths();
+        if (wanted("new"))
+            bench.new_flows("room");
+        if (wanted("allow"))
+            bench.allow_rules();
+        if (wanted("flows"))
+            bench.flows();
+    }
+    if (wanted("bans"))
+        Bench(quick, xdp_filter, big_capacity, series).bans();
+    series.print();
     return 0;
 }

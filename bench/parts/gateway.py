@@ -75,7 +75,7 @@ def rows(context):
     with place.Lab(offloads=True) as lab:
         lab.ip(lab.gateway, f"route add {place.SINK}/32 via {SERVER}")
         lab.ip(lab.internet, f"route add blackhole {place.SINK}/32")
-        for argv in (["iperf3", "-s", "-p", IPERF_PORT], [context.tool("connections"), "serve", SERVER, PORT]):
+        for argv in (["iperf3", "-s", "-B", SERVER, "-p", IPERF_PORT], [context.tool("connections"), "serve", SERVER, PORT]):
             lab.start(lab.internet, argv, argv[0].rsplit("/", 1)[-1])
         time.sleep(0.5)
         for _ in range(context.rounds):

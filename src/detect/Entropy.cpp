@@ -10,17 +10,15 @@ namespace {
 
 // Sum of count(eight bytes as one number), which answers with a number in each byte, at most 8.
 template <class Count> std::size_t sum_by_eight(Bytes bytes, Count count) noexcept {
-    std::size_t sum = 0;
-    const auto add = [&](std::size_t at, std::size_t n) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, bytes.data() + at, n);
+    std::size_t sum = 0, at = 0;
+    std::uint64_t word = 0;
+    for (; at + 8 <= bytes.size(); at += 8) {
+        std::memcpy(&word, bytes.data() + at, 8);
         sum += count(word) * 0x0101010101010101ull >> 56;
-    };
-    std::size_t at = 0;
-    for (; at + 8 <= bytes.size(); at += 8)
-        add(at, 8);
-    if (at < bytes.size())
-        add(at, bytes.size() - at); // the missing bytes are zero: no bits, not printable
+    }
+    word = 0; // what is missing of the last eight is zero: no bits, not printable
+    std::memcpy(&word, bytes.data() + at, bytes.size() - at);
+    sum += count(word) * 0x0101010101010101ull >> 56;
     return sum;
 }
 

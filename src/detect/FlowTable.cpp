@@ -8,6 +8,7 @@
 #include <cstring>
 #include <netinet/in.h>
 #include <new>
+#include <sys/mman.h>
 #include <type_traits>
 
 namespace btblock::detect {
@@ -20,7 +21,11 @@ FlowTable::FlowTable(std::size_t capacity)
     mask_ = static_cast<std::uint32_t>(buckets - 1);
     buckets_ = std::make_unique_for_overwrite<std::uint32_t[]>(buckets);
     std::fill_n(buckets_.get(), buckets, nil);
-    entries_.reset(static_cast<Entry*>(::operator new[](capacity_ * sizeof(Entry), std::align_val_t{alignof(Entry)})));
+    const std::size_t bytes = capacity_ * sizeof(Entry);
+    entries_.reset(static_cast<Entry*>(::operator new[](bytes, std::align_val_t{page})));
+    // Entries are met in random order: with small pages most of the time goes into finding where they are.
+    if (bytes >= page)
+        ::madvise(entries_.get(), bytes, MADV_HUGEPAGE);
 }
 
 std::uint32_t FlowTable::bucket_of(const bt_tuple& tuple) const noexcept {

@@ -76,8 +76,10 @@ private:
     void make_newest(std::uint32_t index) noexcept;
     void remove_from_bucket(std::uint32_t index) noexcept;
 
+    static constexpr std::size_t page = std::size_t{1} << 21; // a large one
+
     struct Free {
-        void operator()(void* memory) const noexcept { ::operator delete[](memory, std::align_val_t{alignof(Entry)}); }
+        void operator()(void* memory) const noexcept { ::operator delete[](memory, std::align_val_t{page}); }
     };
 
     std::size_t capacity_;

@@ -22,12 +22,15 @@ struct CaptureReader::State {
             pcap_close(handle); // closes the stream too, except standard input
     }
     std::string path;
+    std::unique_ptr<char[]> buffer; // of the stream
     pcap_t* handle = nullptr;
     std::uint64_t delivered = 0;
     bool finished = false;
 };
 
 namespace {
+
+constexpr std::size_t stream_buffer = 1 << 18;
 
 using Magic = std::array<unsigned char, 4>;
 
@@ -115,6 +118,15 @@ Result<CaptureReader> CaptureReader::open(const std::string& path) {
         state->path = path;
     }
 
+    // libpcap reads through the stream, whose own buffer is a page: a system call for a few packets. That of standard
+    // input must live as long as the process.
+    static char for_standard_input[stream_buffer];
+    char* buffer = for_standard_input;
+    if (stream != stdin) {
+        state->buffer = std::make_unique_for_overwrite<char[]>(stream_buffer);
+        buffer = state->buffer.get();
+    }
+    std::setvbuf(stream, buffer, _IOFBF, stream_buffer);
     char reason[PCAP_ERRBUF_SIZE] = "";
     state->handle = pcap_fopen_offline_with_tstamp_precision(stream, PCAP_TSTAMP_PRECISION_NANO, reason);
     if (!state->handle) {

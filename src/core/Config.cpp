@@ -406,6 +406,11 @@ const std::array keys{
         [](const Config& c) { return shown_duration(c.ban.duration); }},
     Key{"ban.after", Kind::integer, [](const Value& v, Config& c) { return v.integer(c.ban.after, 1, 1000); },
         [](const Config& c) { return shown(c.ban.after); }},
+    Key{"ban.growth", Kind::integer, [](const Value& v, Config& c) { return v.integer(c.ban.growth, 1, 100); },
+        [](const Config& c) { return shown(c.ban.growth); }},
+    Key{"ban.max_duration", Kind::duration,
+        [](const Value& v, Config& c) { return v.duration(c.ban.max_duration, longest_ban); },
+        [](const Config& c) { return shown_duration(c.ban.max_duration); }},
     Key{"whitelist_ports", Kind::number_list,
         [](const Value& v, Config& c) {
             std::vector<std::uint16_t> ports;

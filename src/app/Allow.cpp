@@ -106,7 +106,8 @@ std::string allow_csv(const std::vector<Json>& entries) {
 
 void add_allow(CommandLine& line) {
     CLI::App* allow = line.command("allow", "List and change addresses that are never blocked");
-    allow->footer("Entries made here last until the daemon stops; permanent ones belong into the configuration.");
+    allow->footer(
+        "Entries made here outlive restarts and reboots, as bans do; those of the configuration come with it.");
     auto options = std::make_shared<AllowOptions>();
 
     CLI::App* list = line.command("list", "Show the allowlist", allow);

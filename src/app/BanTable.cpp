@@ -25,19 +25,13 @@ std::string ListedBan::text() const {
     return target.port ? net::endpoint_string(target.address, *target.port) : target.address.to_string();
 }
 
-Result<ListedBan> BanTable::add(const policy::BanDecision& target, std::optional<std::uint64_t> seconds,
-                                std::uint32_t evidence, const std::string& comment, bool manual,
-                                std::uint64_t now_ns) const {
-    const bt_addr key = target.address.raw();
-    auto found = map_.lookup(key);
-    if (!found)
-        return found.error();
-    const bool live = found->has_value() && (*found)->expires_ns > now_ns;
-    bt_ban ban = live ? **found : bt_ban{};
+bt_ban merged_ban(const std::optional<bt_ban>& before, const policy::BanDecision& target, std::uint64_t expires_ns,
+                  std::uint32_t evidence, const std::string& comment, bool manual, std::uint64_t now_ns) {
+    const bool live = before && before->expires_ns > now_ns;
+    bt_ban ban = live ? *before : bt_ban{};
     if (!live)
         ban.created_ns = now_ns;
-    const std::uint64_t expires = seconds ? now_ns + *seconds * BT_NSEC_PER_SEC : never;
-    ban.expires_ns = live && !manual ? std::max<std::uint64_t>(ban.expires_ns, expires) : expires;
+    ban.expires_ns = live && !manual ? std::max<std::uint64_t>(ban.expires_ns, expires_ns) : expires_ns;
     ban.evidence |= evidence;
     if (target.subnet64)
         ban.flags |= BT_BAN_SUBNET64;
@@ -59,24 +53,51 @@ Result<ListedBan> BanTable::add(const policy::BanDecision& target, std::optional
             ban.ports[ban.port_count++] = *target.port;
         }
     }
+    return ban;
+}
+
+Result<ListedBan> BanTable::add(const policy::BanDecision& target, std::optional<std::uint64_t> seconds,
+                                std::uint32_t evidence, const std::string& comment, bool manual,
+                                std::uint64_t now_ns) const {
+    const bt_addr key = target.address.raw();
+    auto found = map_.lookup(key);
+    if (!found)
+        return found.error();
+    const std::uint64_t expires = seconds ? now_ns + *seconds * BT_NSEC_PER_SEC : never;
+    const bt_ban ban = merged_ban(*found, target, expires, evidence, comment, manual, now_ns);
     auto stored = map_.update(key, ban);
     if (!stored) {
-        auto all = list();
-        if (!all)
-            return all.error();
-        const ListedBan* first = nullptr;
-        for (const ListedBan& candidate : *all)
-            if (!(candidate.value.flags & BT_BAN_MANUAL) &&
-                (!first || candidate.value.expires_ns < first->value.expires_ns))
-                first = &candidate;
-        if (!first)
+        auto room = make_room();
+        if (!room)
+            return room.error();
+        if (*room == 0)
             return stored.error();
-        if (auto erased = map_.erase(first->target.address.raw()); !erased)
-            return erased.error();
         if (auto again = map_.update(key, ban); !again)
             return again.error();
     }
     return listed(key, ban);
+}
+
+// The automatic bans that end first go, several at once: finding them means to look at all.
+Result<std::size_t> BanTable::make_room() const {
+    std::vector<std::pair<std::uint64_t, bt_addr>> automatic;
+    auto walked = map_.for_each([&](const bt_addr& key, const bt_ban& ban) {
+        if (!(ban.flags & BT_BAN_MANUAL))
+            automatic.emplace_back(ban.expires_ns, key);
+    });
+    if (!walked)
+        return walked.error();
+    const std::size_t wanted = std::min<std::size_t>(automatic.size(), 1 + map_.capacity() / 256);
+    std::nth_element(automatic.begin(), automatic.begin() + static_cast<std::ptrdiff_t>(wanted ? wanted - 1 : 0),
+                     automatic.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::size_t gone = 0;
+    for (std::size_t i = 0; i < wanted; ++i) {
+        auto erased = map_.erase(automatic[i].second);
+        if (!erased)
+            return erased.error();
+        gone += *erased;
+    }
+    return gone;
 }
 
 Result<bool> BanTable::remove(const policy::BanDecision& target) const {
@@ -92,13 +113,14 @@ Result<std::vector<ListedBan>> BanTable::list() const {
 }
 
 Result<std::vector<ListedBan>> BanTable::sweep(std::uint64_t now_ns) const {
-    auto all = list();
-    if (!all)
-        return all;
     std::vector<ListedBan> gone;
-    for (ListedBan& ban : *all)
-        if (ban.value.expires_ns <= now_ns && map_.erase(ban.target.address.raw()))
-            gone.push_back(std::move(ban));
+    auto walked = map_.for_each([&](const bt_addr& key, const bt_ban& ban) {
+        if (ban.expires_ns <= now_ns)
+            gone.push_back(listed(key, ban));
+    });
+    if (!walked)
+        return walked.error();
+    std::erase_if(gone, [&](const ListedBan& ban) { return !map_.erase(ban.target.address.raw()); });
     return gone;
 }
 

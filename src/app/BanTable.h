@@ -21,13 +21,18 @@ struct ListedBan {
     [[nodiscard]] std::string text() const;
 };
 
+// What is in force when a ban is added to what stood there before: the longer time of two automatic ones, all ports.
+// A manual one sets the time.
+bt_ban merged_ban(const std::optional<bt_ban>& before, const policy::BanDecision& target, std::uint64_t expires_ns,
+                  std::uint32_t evidence, const std::string& comment, bool manual, std::uint64_t now_ns);
+
 class BanTable {
 public:
     // map: not owned.
     explicit BanTable(const bpf::Map<bt_addr, bt_ban>& map) : map_(map) {}
 
     // seconds: empty means for ever. A second ban of an address extends the first and adds its port.
-    // When the map is full the automatic ban that ends first makes room; only manual ones left is an error.
+    // When the map is full the automatic bans that end first make room; only manual ones left is an error.
     Result<ListedBan> add(const policy::BanDecision& target, std::optional<std::uint64_t> seconds,
                           std::uint32_t evidence, const std::string& comment, bool manual, std::uint64_t now_ns) const;
     // False: it was not banned.
@@ -37,6 +42,8 @@ public:
     Result<std::vector<ListedBan>> list() const;
 
 private:
+    Result<std::size_t> make_room() const;
+
     const bpf::Map<bt_addr, bt_ban>& map_;
 };
 

@@ -3,6 +3,7 @@
 
 #include "app/Command.h"
 #include "app/InstanceLock.h"
+#include "app/StateFile.h"
 #include "bpf/Pins.h"
 #include "control/Client.h"
 #include "core/Config.h"
@@ -16,6 +17,7 @@
 #include <iterator>
 #include <optional>
 #include <spdlog/fmt/fmt.h>
+#include <utility>
 
 namespace btblock::app {
 
@@ -24,8 +26,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::uint64_t never = ~std::uint64_t{0};
-constexpr std::size_t import_chunk = 100;        // bans in one request, which may have 64 KiB
-constexpr std::size_t largest_import = 64 << 20; // bytes of a file
+constexpr std::size_t largest_import = 512 << 20; // bytes of a file
 constexpr std::string_view csv_header = "address,ports,created,expires,evidence,hits,manual,comment";
 
 std::string text_of(const Json& ban, const char* name) {
@@ -45,17 +46,17 @@ std::string joined(const Json& list, char separator) {
 
 struct Line {
     std::size_t number;
-    std::string text;
+    std::string_view text;
 };
 
 std::vector<Line> lines_of(std::string_view text) {
     std::vector<Line> lines;
     for (std::size_t number = 1; !text.empty(); ++number) {
         const auto end = std::min(text.find('\n'), text.size());
-        std::string line(text.substr(0, end));
-        if (!line.empty() && line.back() == '\r')
-            line.pop_back();
-        lines.push_back({number, std::move(line)});
+        std::string_view line = text.substr(0, end);
+        if (line.ends_with('\r'))
+            line.remove_suffix(1);
+        lines.push_back({number, line});
         text.remove_prefix(std::min(end + 1, text.size()));
     }
     return lines;
@@ -74,7 +75,7 @@ std::vector<std::string> split(std::string_view text, std::string_view separator
 
 class Importer {
 public:
-    explicit Importer(std::string name) : name_(std::move(name)) {}
+    Importer(std::string name, std::string* skipped) : name_(std::move(name)), skipped_(skipped) {}
 
     void take(std::size_t line, const nlohmann::json& entry) {
         auto ban = imported_ban(entry);
@@ -82,6 +83,17 @@ public:
             bans_.push_back(std::move(*ban));
         else
             complain(line, ban.error().message);
+    }
+    void take(std::size_t line, std::string_view address) {
+        auto target = parse_ban_target(address);
+        if (!target) {
+            complain(line, target.error().message);
+            return;
+        }
+        ImportedBan& ban = bans_.emplace_back();
+        ban.target = *target;
+        if (ban.target.port)
+            ban.ports.push_back(*std::exchange(ban.target.port, std::nullopt));
     }
     void complain(std::size_t line, const std::string& message) {
         if (++complaints_ > most_complaints)
@@ -92,13 +104,19 @@ public:
         if (complaints_ == 0)
             return std::move(bans_);
         if (complaints_ > most_complaints)
-            problems_ += fmt::format("\n... and {} more; nothing was imported", complaints_ - most_complaints);
+            problems_ += fmt::format("\n... and {} more{}", complaints_ - most_complaints,
+                                     skipped_ ? "" : "; nothing was imported");
+        if (skipped_) {
+            *skipped_ = std::move(problems_);
+            return std::move(bans_);
+        }
         return error(std::move(problems_), ExitCode::usage);
     }
 
 private:
     static constexpr std::size_t most_complaints = 20;
     std::string name_;
+    std::string* skipped_; // where complaints go when they are no reason to stop
     std::vector<ImportedBan> bans_;
     std::string problems_;
     std::size_t complaints_ = 0;
@@ -106,11 +124,13 @@ private:
 
 void parse_plain(const std::vector<Line>& lines, Importer& importer) {
     for (const auto& [number, line] : lines) {
-        const auto words = split(std::string_view(line).substr(0, line.find('#')), " \t");
-        if (words.size() > 1)
+        std::string_view word = line.substr(0, line.find('#'));
+        word.remove_prefix(std::min(word.find_first_not_of(" \t"), word.size()));
+        const auto rest = std::min(word.find_first_of(" \t"), word.size());
+        if (word.find_first_not_of(" \t", rest) != std::string_view::npos)
             importer.complain(number, "more than one address in a line");
-        else if (!words.empty())
-            importer.take(number, {{"address", words.front()}});
+        else if (!word.empty())
+            importer.take(number, word.substr(0, rest));
     }
 }
 
@@ -232,24 +252,44 @@ void parse_json(std::string_view text, Importer& importer) {
 
 // ------------------------------------------------------------------ commands
 
+// What a command changed without a daemon must outlive the maps, too.
+Result<void> save_pinned(const bpf::Maps& maps, const std::string& instance) {
+    const auto state = read_state(maps, Clocks::now().monotonic_ns);
+    if (!state)
+        return state.error();
+    if (auto saved = save_state(*state, bpf::Pins{instance}.state_dir()); !saved)
+        return error("done, but not kept for a reboot: " + saved.error().message);
+    return {};
+}
+
 // What a command that works on the maps itself needs besides them.
-Result<nlohmann::json> change_pinned(const std::string& instance, const nlohmann::json& request) {
-    const auto maps = bpf::open_pinned_maps(instance);
-    if (!maps)
-        return maps.error();
-    auto own = net::never_ban_addresses();
-    if (!own)
-        return own.error();
-    OperationContext context{.maps = *maps,
-                             .never_ban = std::move(*own),
+Result<OperationContext> pinned_context(const bpf::Maps& maps) {
+    auto never_ban = net::never_ban_addresses();
+    if (!never_ban)
+        return never_ban.error();
+    OperationContext context{.maps = maps,
+                             .never_ban = std::move(*never_ban),
                              .default_seconds = Config{}.ban.duration,
                              .banned = {},
                              .unbanned = {}};
     if (const auto loaded = load_config(ConfigSources{}))
         context.default_seconds = loaded->config.ban.duration;
-    auto answer = perform(context, request);
-    if (answer["ok"] == true)
+    return context;
+}
+
+Result<nlohmann::json> change_pinned(const std::string& instance, const nlohmann::json& request) {
+    const auto maps = bpf::open_pinned_maps(instance);
+    if (!maps)
+        return maps.error();
+    const auto context = pinned_context(*maps);
+    if (!context)
+        return context.error();
+    auto answer = perform(*context, request);
+    if (answer["ok"] == true) {
+        if (auto saved = save_pinned(*maps, instance); !saved)
+            return saved.error();
         return answer;
+    }
     return error(answer["error"].get<std::string>(), static_cast<ExitCode>(answer["exit_code"].get<int>()));
 }
 
@@ -267,7 +307,7 @@ Result<std::string> slurp(const std::string& path) {
     while (in.read(block, sizeof block) || in.gcount() > 0) {
         text.append(block, static_cast<std::size_t>(in.gcount()));
         if (text.size() > largest_import)
-            return error(path + ": is larger than 64 MiB");
+            return error(path + ": is larger than 512 MiB");
     }
     if (in.bad() || (!in.eof() && in.fail()))
         return error(path + ": cannot be read");
@@ -294,6 +334,7 @@ Result<void> put_seconds(nlohmann::json& request, const std::string& duration) {
 struct BanOptions {
     std::string address, duration, comment, file;
     bool force = false;
+    bool skip = false;
     Format format = Format::human;
 };
 
@@ -361,31 +402,32 @@ int import_command(const std::string& instance, const BanOptions& options, Io& i
     const auto text = slurp(options.file);
     if (!text)
         return fail(io, text.error());
-    const auto bans = parse_bans(*text, options.file == "-" ? "standard input" : options.file);
+    const std::string name = options.file == "-" ? "standard input" : options.file;
+    std::string skipped;
+    const auto bans = parse_bans(*text, name, options.skip ? &skipped : nullptr);
     if (!bans) {
         io.err << bans.error().message << "\n";
         return static_cast<int>(bans.error().exit_code);
     }
-    // Two rounds: nothing is imported when any of them is refused.
-    std::uint64_t imported = 0;
-    for (const bool check : {true, false}) {
-        for (std::size_t at = 0; at < bans->size() || (at == 0 && check); at += import_chunk) {
-            nlohmann::json request{{"command", "bans.import"}, {"force", options.force}, {"check", check}};
-            request["bans"] = nlohmann::json::array();
-            for (std::size_t i = at; i < std::min(at + import_chunk, bans->size()); ++i)
-                request["bans"].push_back((*bans)[i].to_json());
-            const auto answer = change(instance, request);
-            if (!answer)
-                return fail(
-                    io, imported ? error(fmt::format("{} (after {} were imported)", answer.error().message, imported),
-                                         answer.error().exit_code)
-                                 : answer.error());
-            imported += answer->value("imported", std::uint64_t{0});
-        }
-    }
-    io.out << "imported " << counted(imported, "ban", "bans");
-    if (imported < bans->size())
-        io.out << ", " << bans->size() - imported << " had expired";
+    if (!skipped.empty())
+        io.err << skipped << "\n";
+    // Into the maps, whether or not there is a daemon: a million bans through its socket would keep it from its work.
+    const auto maps = bpf::open_pinned_maps(instance);
+    if (!maps)
+        return fail(io, maps.error());
+    const auto context = pinned_context(*maps);
+    if (!context)
+        return fail(io, context.error());
+    const auto imported = import_bans(*context, *bans, options.force);
+    if (!imported)
+        return fail(io, imported.error());
+    const std::string note = "imported " + counted(*imported, "ban", "bans") + " from " + printable(name);
+    if (!control::request(instance, {{"command", "bans.imported"}, {"note", note}}, std::chrono::seconds(15)))
+        if (auto saved = save_pinned(*maps, instance); !saved)
+            return fail(io, saved.error());
+    io.out << "imported " << counted(*imported, "ban", "bans");
+    if (*imported < bans->size())
+        io.out << ", " << bans->size() - *imported << " had expired";
     io.out << "\n";
     return 0;
 }
@@ -477,10 +519,10 @@ std::string bans_plain(const std::vector<Json>& bans) {
     return text;
 }
 
-Result<std::vector<ImportedBan>> parse_bans(std::string_view text, const std::string& name) {
+Result<std::vector<ImportedBan>> parse_bans(std::string_view text, const std::string& name, std::string* skipped) {
     if (text.starts_with("\xef\xbb\xbf"))
         text.remove_prefix(3);
-    Importer importer(name);
+    Importer importer(name, skipped);
     const auto first = text.find_first_not_of(" \t\r\n");
     const std::vector<Line> lines = lines_of(text);
     const auto header = std::find_if(lines.begin(), lines.end(), [](const Line& line) {
@@ -545,6 +587,7 @@ void add_bans(CommandLine& line) {
     import->add_option("FILE", options->file, "JSON, CSV (both as exported) or one address a line; - is stdin")
         ->required();
     import->add_flag("--force", options->force, "Also own addresses, gateways, resolvers, allowed ones");
+    import->add_flag("--skip-bad", options->skip, "Leave out lines that are wrong, and say which");
     import->footer("Nothing is imported when any line is wrong or refused. Entries of a plain list last\n"
                    "for ever; '#' starts a comment.\n\n"
                    "Example:\n  btblock bans import bans.json");

@@ -2,6 +2,8 @@
 #include "app/Daemon.h"
 
 #include "app/InstanceLock.h"
+#include "app/Operations.h"
+#include "app/StateFile.h"
 #include "core/Clock.h"
 #include "core/Evidence.h"
 #include "event/FileSink.h"
@@ -16,6 +18,7 @@
 #include <cstring>
 #include <filesystem>
 #include <iostream>
+#include <iterator>
 #include <net/if.h>
 #include <set>
 #include <spdlog/fmt/fmt.h>
@@ -74,10 +77,6 @@ bt_allow allow_entry(std::uint64_t expires_ns, const std::string& comment) {
     comment.copy(entry.comment, sizeof entry.comment - 1);
     return entry;
 }
-
-// Entries that came from the configuration are marked by this first character of the comment's last byte.
-constexpr std::size_t origin_byte = BT_COMMENT_LEN - 1;
-constexpr char from_config = 'c';
 
 } // namespace
 
@@ -167,15 +166,34 @@ Result<void> Daemon::set_up() {
     if (!ring)
         return ring.error();
     ring_ = std::move(*ring);
-    renew_lease();
+    lease_ = std::make_unique<Lease>(maps_, config_.queue.fail_open || workers_.empty(), [this] {
+        const auto alive = [now = monotonic_ns()](const auto& worker) { return worker->healthy(now); };
+        return !workers_.empty() && std::all_of(workers_.begin(), workers_.end(), alive);
+    });
     for (const std::string& name : config_.interfaces)
         if (if_nametoindex(name.c_str()))
             if (auto done = attach_interface(name); !done)
                 return done;
+    if (auto done = remove_stale_pins(); !done)
+        return done;
     for (const int fd : {signals_.get(), timer_.get(), wake_.get(), links_->fd(), server_->fd(), ring_->fd()})
         if (!watch(fd))
             return errno_error("epoll");
+    keeper_ = std::make_unique<StateKeeper>(maps_, pins_.state_dir());
+    keeper_->changed(); // what came from other pins, or a file that is to go
     return {};
+}
+
+// Of interfaces that are not to be guarded any more, and of other versions.
+Result<void> Daemon::remove_stale_pins() {
+    std::set<std::string> stale;
+    for (const bpf::PinnedLink& link : bpf::pinned_links(pins_))
+        if (std::find(config_.interfaces.begin(), config_.interfaces.end(), link.interface) == config_.interfaces.end())
+            stale.insert(link.interface);
+    for (const std::string& name : stale)
+        if (auto detached = bpf::detach(name, pins_); !detached)
+            return detached;
+    return bpf::remove_other_abis(pins_);
 }
 
 Result<void> Daemon::find_interfaces() {
@@ -201,7 +219,7 @@ Result<void> Daemon::find_interfaces() {
 Result<void> Daemon::load_programs() {
     if (auto mounted = bpf::ensure_bpffs(); !mounted)
         return mounted;
-    pins_were_there_ = bpf::maps_pinned(pins_);
+    pins_were_there_ = bpf::maps_pinned(pins_) || !bpf::other_abi_dirs(pins_).empty();
     if (auto made = bpf::make_pin_dirs(pins_); !made)
         return made;
     const bpf::Capacity capacity{config_.capacity.bans, config_.capacity.flows, config_.capacity.sockets};
@@ -217,17 +235,42 @@ Result<void> Daemon::load_programs() {
         punted_before_ = (*counters)[BT_S_PUNTED];
     tables_.emplace(maps_);
     bans_.emplace(maps_.bans);
+    if (auto done = restore_state(); !done)
+        return done;
+    if (auto pinned = object_->pin_maps(pins_); !pinned)
+        return pinned;
+    return bpf::adopt_links(pins_);
+}
+
+// What pins hold is newer than the file: the file matters after a reboot, and after a stop that left no pins.
+Result<void> Daemon::restore_state() {
+    if (object_->inherited_bans() && object_->inherited_allow())
+        return {};
+    auto state = load_state(pins_.state_dir());
+    if (!state) {
+        health(state.error().message);
+        return {};
+    }
+    if (!object_->inherited_bans()) {
+        if (const std::size_t lost = keep_longest_bans(*state, maps_.bans.capacity()))
+            health(fmt::format("capacity.bans is too small: {} of {} bans were not restored", lost,
+                               lost + state->bans.size()));
+        if (auto stored = maps_.bans.update_many(state->ban_keys, state->bans); !stored)
+            return stored;
+    }
+    if (!object_->inherited_allow())
+        if (auto stored = maps_.allow.update_many(state->allow_keys, state->allow); !stored)
+            return stored;
+    if (!state->empty())
+        spdlog::info("{}: {} bans and {} allow entries are in force again", state_path(pins_.state_dir()),
+                     state->bans.size(), state->allow.size());
     return {};
 }
 
 Result<void> Daemon::fill_maps() {
-    auto previous = maps_.read_config();
-    if (!previous)
-        return previous.error();
     monitor_ = config_.monitor_only;
     block_socks_ = config_.block_socks;
     bt_config settings{};
-    settings.lease_until_ns = previous->lease_until_ns;
     settings.mark = config_.mark();
     settings.event_rate = 1000;
     settings.new_flow_rate = 100000;
@@ -243,7 +286,7 @@ Result<void> Daemon::fill_maps() {
     if (config_.whitelist_ports.size() > BT_WHITELIST_PORTS)
         spdlog::warn("whitelist_ports: only the first {} of {} ports are used", static_cast<int>(BT_WHITELIST_PORTS),
                      config_.whitelist_ports.size());
-    if (auto written = maps_.write_config(settings); !written)
+    if (auto written = lease_ ? lease_->change_settings(settings) : maps_.write_config(settings); !written)
         return written;
 
     std::vector<std::pair<net::Prefix, bt_u32>> relays;
@@ -261,17 +304,36 @@ Result<void> Daemon::fill_maps() {
         auto prefix = net::Prefix::parse(entry.prefix);
         if (!prefix)
             return prefix.error();
-        bt_allow value = allow_entry(~0ULL, entry.comment.substr(0, origin_byte - 1));
-        value.comment[origin_byte] = from_config;
+        bt_allow value = allow_entry(~0ULL, entry.comment);
+        mark_as_configured(value);
         allow.emplace_back(*prefix, value);
     }
-    const auto ours = [](const bt_allow& value) { return value.comment[origin_byte] == from_config; };
-    if (auto done = replace_prefixes<bt_allow>(maps_.allow, allow, ours); !done)
+    if (auto done = replace_prefixes<bt_allow>(maps_.allow, allow, is_configured); !done)
         return done;
     return refresh_network();
 }
 
+// Also of bans: what has become an address of our own, or a gateway, must not stay cut off.
+void Daemon::lift_harmful_bans(const std::vector<net::Prefix>& never) {
+    for (const net::Prefix& prefix : never) {
+        if (prefix.to_string().find('/') != std::string::npos)
+            continue; // loopback, multicast: nobody bans those
+        for (const net::Address& key : {prefix.address(), net::Prefix(prefix.address(), 64).address()}) {
+            const auto ban = maps_.bans.lookup(key.raw());
+            if (!ban || !*ban || (*ban)->flags & BT_BAN_MANUAL)
+                continue;
+            const bool subnet = (*ban)->flags & BT_BAN_SUBNET64;
+            if (!subnet && key != prefix.address())
+                continue;
+            if (auto gone = maps_.bans.erase(key.raw()); gone && *gone)
+                health(fmt::format("{}{} is no longer banned: it hits {}, which must not be", key.to_string(),
+                                   subnet ? "/64" : "", prefix.to_string()));
+        }
+    }
+}
+
 Result<void> Daemon::refresh_network() {
+    const std::uint64_t started = monotonic_ns();
     std::vector<net::Prefix> inside;
     auto never = net::never_ban_addresses();
     if (!never)
@@ -297,12 +359,16 @@ Result<void> Daemon::refresh_network() {
         entries.emplace_back(prefix, 1u);
     if (auto done = replace_prefixes<bt_u32>(maps_.inside, entries, [](const bt_u32&) { return true; }); !done)
         return done;
+    lift_harmful_bans(*never);
     if (policy_) {
         policy_->set_inside(std::move(inside));
         policy_->set_never(std::move(*never));
     } else {
         policy_.emplace(config_, std::move(inside), std::move(*never));
     }
+    // A million routes take seconds to list: then the pause is longer.
+    const std::uint64_t now = monotonic_ns();
+    next_refresh_ns_ = now + std::max<std::uint64_t>(60 * BT_NSEC_PER_SEC, 600 * (now - started));
     return {};
 }
 
@@ -362,20 +428,16 @@ bool Daemon::watch(int fd) {
 void Daemon::tear_down() {
     if (!lock_)
         return; // nothing was made: another instance may be at work here
-    // The rule goes first, so that no packet waits for a queue that nobody reads.
+    // From here on no packet is marked for user space; then the rule goes, so that none waits for a queue that nobody
+    // reads.
+    lease_.reset();
     if (rules_)
         if (auto removed = rules_->remove(); !removed)
             spdlog::warn("{}", removed.error().message);
     workers_.clear();
     if (server_)
         server_.reset();
-    if (maps_.config.fd() >= 0) {
-        if (auto settings = maps_.read_config()) {
-            settings->lease_until_ns = 0;
-            if (auto written = maps_.write_config(*settings); !written)
-                spdlog::warn("{}", written.error().message);
-        }
-    }
+    keeper_.reset(); // while the maps are still there
     if (!keep_on_exit_) {
         std::set<std::string> names;
         for (const auto& [name, state] : attached_)
@@ -423,9 +485,11 @@ int Daemon::run() {
                 handle_signal();
             } else if (fd == timer_.get()) {
                 if (read(fd, &ticks, sizeof ticks) > 0) {
-                    renew_lease();
+                    watch_queues();
                     collect_counters();
                     sweep_bans();
+                    if (monotonic_ns() >= next_refresh_ns_) // resolvers and sessions change without a message
+                        refresh_or_warn();
                 }
             } else if (fd == wake_.get()) {
                 if (read(fd, &ticks, sizeof ticks) > 0)
@@ -446,23 +510,30 @@ int Daemon::run() {
     return static_cast<int>(ExitCode::ok);
 }
 
-// The lease says that somebody takes care of punted packets: no worker may be stuck.
-void Daemon::renew_lease() {
-    const std::uint64_t now = monotonic_ns();
-    const auto alive = [now](const auto& worker) { return worker->healthy(now); };
-    const bool healthy = !workers_.empty() && std::all_of(workers_.begin(), workers_.end(), alive);
+void Daemon::watch_queues() {
+    const bool healthy = lease_->healthy();
     if (!healthy && !stalled_)
-        health("a queue worker does not answer: packets are no longer handed to user space");
+        health(config_.queue.fail_open
+                   ? "a queue worker does not answer: packets are no longer handed to user space"
+                   : "a queue worker does not answer: packets that wait for it are held (queue.fail_open = false)");
     if (healthy && stalled_)
         health("all queue workers answer again");
     stalled_ = !healthy;
-    if (healthy) {
-        if (auto settings = maps_.read_config()) {
-            settings->lease_until_ns = now + BT_LEASE_NS;
-            if (auto written = maps_.write_config(*settings); !written)
-                spdlog::warn("{}", written.error().message);
-        }
+    // An overload is told at its beginning and, with what it cost, at its end.
+    const QueueTotals queue = queue_totals();
+    const std::uint64_t lost = queue.dropped + queue.failed_open;
+    constexpr std::uint64_t noise = 16; // packets on their way while the counters are read
+    if (lost > lost_before_ + noise && !overloaded_) {
+        health(config_.queue.fail_open ? "the queue is full: packets pass without being looked at"
+                                       : "the queue is full: packets are dropped (queue.fail_open = false)");
+        lost_at_start_ = lost_before_;
+        overloaded_ = true;
+    } else if (lost <= lost_before_ + noise && overloaded_ && healthy) {
+        health(fmt::format("the queue has room again; {} packets {} meanwhile", lost - lost_at_start_,
+                           config_.queue.fail_open ? "passed unseen or were lost" : "were dropped"));
+        overloaded_ = false;
     }
+    lost_before_ = std::max(lost, lost_before_);
     sd_notify(0, "WATCHDOG=1");
 }
 
@@ -494,6 +565,8 @@ void Daemon::sweep_bans() {
         spdlog::warn("{}", gone.error().message);
         return;
     }
+    if (!gone->empty())
+        keeper_->changed();
     for (const ListedBan& ban : *gone) {
         event::Event e;
         e.type = event::EventType::unban;
@@ -518,36 +591,64 @@ void Daemon::handle_signal() {
 }
 
 void Daemon::reload() {
+    sd_notify(0, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", monotonic_ns() / 1000).c_str());
     bus_->reopen();
-    auto loaded = load_config(sources_);
-    if (!loaded) {
-        spdlog::error("the configuration is left as it was:\n{}", loaded.error().message);
-        return;
-    }
-    // What needs new sockets, maps or rules waits for a restart; the rest takes effect at once.
-    Config next = loaded->config;
-    next.queue = config_.queue;
-    next.mark_bit = config_.mark_bit;
-    next.firewall = config_.firewall;
-    next.capacity = config_.capacity;
-    next.events = config_.events;
-    const std::vector<std::string> before = config_.interfaces;
-    config_ = std::move(next);
+    if (auto loaded = load_config(sources_))
+        apply(loaded->config);
+    else
+        health("the configuration is left as it was: " + loaded.error().message);
+    sd_notify(0, "READY=1");
+}
+
+void Daemon::apply(const Config& wanted) {
+    Config next = config_;
+    next.interfaces = wanted.interfaces;
+    next.inside = wanted.inside;
+    next.monitor_only = wanted.monitor_only;
+    next.ban = wanted.ban;
+    next.whitelist_ports = wanted.whitelist_ports;
+    next.strict_whitelist = wanted.strict_whitelist;
+    next.allow = wanted.allow;
+    next.block_socks = wanted.block_socks;
+    next.log_level = wanted.log_level;
+    next.cleanup_interval = wanted.cleanup_interval;
+    next.persist = wanted.persist;
+    // The rest needs new sockets, maps or rules.
+    std::string waiting;
+    const auto now = effective_settings({next, {}, {}});
+    const auto then = effective_settings({wanted, {}, {}});
+    for (std::size_t i = 0; i < now.size(); ++i)
+        if (now[i].value != then[i].value)
+            waiting += fmt::format("{}{} = {}", waiting.empty() ? "" : ", ", now[i].key, now[i].value);
+
+    const Config before = std::exchange(config_, std::move(next));
     set_log_level(config_.log_level);
-    policy_.reset();
+    if (policy_)
+        policy_->reconfigure(config_);
     if (auto done = fill_maps(); !done)
         spdlog::error("{}", done.error().message);
-    for (const std::string& name : before)
+    // What was decided about addresses that are now allowed, or no longer, does not hold any more.
+    const auto missing_in = [](const std::vector<Config::Allow>& list) {
+        return [&list](const Config::Allow& entry) { return std::find(list.begin(), list.end(), entry) == list.end(); };
+    };
+    std::vector<Config::Allow> changed;
+    std::copy_if(before.allow.begin(), before.allow.end(), std::back_inserter(changed), missing_in(config_.allow));
+    std::copy_if(config_.allow.begin(), config_.allow.end(), std::back_inserter(changed), missing_in(before.allow));
+    for (const Config::Allow& entry : changed)
+        if (auto prefix = net::Prefix::parse(entry.prefix))
+            if (auto forgotten = forget_flows(maps_, *prefix); !forgotten)
+                spdlog::error("{}", forgotten.error().message);
+    for (const std::string& name : config_.interfaces)
+        if (if_nametoindex(name.c_str()))
+            if (auto done = attach_interface(name); !done)
+                spdlog::error("{}", done.error().message);
+    for (const std::string& name : before.interfaces)
         if (std::find(config_.interfaces.begin(), config_.interfaces.end(), name) == config_.interfaces.end()) {
             attached_.erase(name);
             if (auto detached = bpf::detach(name, pins_); !detached)
                 spdlog::warn("{}", detached.error().message);
         }
-    for (const std::string& name : config_.interfaces)
-        if (if_nametoindex(name.c_str()))
-            if (auto done = attach_interface(name); !done)
-                spdlog::error("{}", done.error().message);
-    health("configuration reloaded");
+    health("configuration reloaded" + (waiting.empty() ? "" : "; until a restart these stay as they were: " + waiting));
 }
 
 void Daemon::handle_links() {
@@ -584,8 +685,12 @@ void Daemon::handle_links() {
         }
     }
     if (addresses)
-        if (auto done = refresh_network(); !done)
-            spdlog::warn("{}", done.error().message);
+        refresh_or_warn();
+}
+
+void Daemon::refresh_or_warn() {
+    if (auto done = refresh_network(); !done)
+        spdlog::warn("{}", done.error().message);
 }
 
 // ---------------------------------------------------------------- findings
@@ -656,11 +761,12 @@ void Daemon::handle_finding(const bt_event& event, bool host_evidence) {
     const auto decision = policy_->decide(event, host_evidence, now);
     if (!decision)
         return;
-    auto ban = bans_->add(*decision, config_.ban.duration, event.evidence, "", false, now);
+    auto ban = bans_->add(*decision, policy_->duration(*decision, now), event.evidence, "", false, now);
     if (!ban) {
         health("ban failed: " + ban.error().message);
         return;
     }
+    keeper_->changed();
     event::Event e = event::from_kernel(event, event::WallClock::now(), interface_name);
     e.type = event::EventType::ban;
     e.action = "ban";

@@ -4,6 +4,8 @@
 
 #include "app/BanTable.h"
 #include "app/KernelTables.h"
+#include "app/Lease.h"
+#include "app/StateKeeper.h"
 #include "bpf/Attachment.h"
 #include "bpf/EventStream.h"
 #include "bpf/Object.h"
@@ -49,13 +51,15 @@ private:
     Result<void> set_up();
     Result<void> find_interfaces();
     Result<void> load_programs();
+    Result<void> restore_state();
+    Result<void> remove_stale_pins();
     Result<void> fill_maps();
     Result<void> refresh_network(); // inside, never-ban: at start and when addresses change
     Result<void> open_queues();
     Result<void> attach_interface(const std::string& name);
     void tear_down();
 
-    void renew_lease();
+    void watch_queues();
     void collect_counters();
     void sweep_bans();
     void handle_signal();
@@ -63,11 +67,20 @@ private:
     void handle_deep_findings();
     void handle_finding(const bt_event& event, bool host_evidence);
     void reload();
+    void apply(const Config& wanted); // of a reload: what can change without a restart
+    void refresh_or_warn();
+    void lift_harmful_bans(const std::vector<net::Prefix>& never);
     void publish(event::Event event, bool counted = false); // counted: by the kernel already
     void health(const std::string& message);
     bool watch(int fd);
     queue::QueueVerdict inspect(std::size_t queue, const queue::QueuedPacket& packet);
 
+    struct QueueTotals {
+        std::uint64_t depth = 0;       // packets that wait now
+        std::uint64_t dropped = 0;     // lost because a queue or its socket was full
+        std::uint64_t failed_open = 0; // passed unseen for the same reason
+    };
+    [[nodiscard]] QueueTotals queue_totals() const;
     nlohmann::json answer(const nlohmann::json& request);
     nlohmann::json status();
 
@@ -83,11 +96,13 @@ private:
     bpf::Maps maps_;
     std::optional<KernelTables> tables_;
     std::optional<BanTable> bans_;
+    std::unique_ptr<StateKeeper> keeper_;
     std::optional<policy::BanPolicy> policy_;
     std::map<std::string, bpf::Attached> attached_;
     std::unique_ptr<firewall::RuleSet> rules_;
     std::vector<std::unique_ptr<detect::Inspector>> inspectors_;
     std::vector<std::unique_ptr<queue::Worker>> workers_;
+    std::unique_ptr<Lease> lease_;
     std::unique_ptr<bpf::EventStream> ring_;
     std::optional<net::LinkWatcher> links_;
     std::optional<control::Server> server_;
@@ -101,8 +116,11 @@ private:
     std::uint64_t queue_dropped_ = 0, queue_passed_ = 0, leaked_http_ = 0, bus_lost_ = 0; // already in the counters
     std::uint64_t punted_before_ = 0; // by an earlier daemon on the same pins
     std::uint64_t last_sweep_ns_ = 0;
+    std::uint64_t next_refresh_ns_ = 0;
     bool stopping_ = false;
     bool stalled_ = false;
+    bool overloaded_ = false;
+    std::uint64_t lost_before_ = 0, lost_at_start_ = 0; // packets that the queues did not take
 };
 
 } // namespace btblock::app

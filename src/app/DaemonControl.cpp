@@ -41,6 +41,11 @@ nlohmann::json Daemon::answer(const nlohmann::json& request) {
             list.push_back(nlohmann::json(event::to_json(known[i].event)));
         return {{"events", std::move(list)}};
     }
+    if (command == "bans.imported") { // by a command, into the maps; events of each would drown the others
+        keeper_->changed();
+        health(request.value("note", "bans were imported"));
+        return {{"ok", true}};
+    }
     auto never = net::never_ban_addresses();
     if (!never)
         return control::error_answer(never.error());
@@ -52,7 +57,10 @@ nlohmann::json Daemon::answer(const nlohmann::json& request) {
         .unbanned =
             [this](const ListedBan& ban) { publish(ban_event(event::EventType::unban, ban, "by the operator")); },
     };
-    return perform(context, request);
+    auto answer = perform(context, request);
+    if (answer["ok"] == true)
+        keeper_->changed();
+    return answer;
 }
 
 nlohmann::json Daemon::status() {
@@ -72,26 +80,39 @@ nlohmann::json Daemon::status() {
         if (a.xdp == "foreign")
             extras.problems.push_back(a.note);
     }
+    const QueueTotals queue = queue_totals();
+    extras.queue_depth = queue.depth;
+    extras.queue_dropped = queue.dropped;
+    extras.queue_failed_open = queue.failed_open;
+    if (stalled_)
+        extras.problems.push_back("a queue worker does not answer");
+    if (overloaded_)
+        extras.problems.push_back(config_.queue.fail_open ? "the queue is full: packets pass without being looked at"
+                                                          : "the queue is full: packets are dropped");
+    return status_json(maps_, extras);
+}
+
+Daemon::QueueTotals Daemon::queue_totals() const {
+    QueueTotals totals;
+    const auto counters = maps_.stats(); // first: what comes meanwhile must not look lost
     std::uint64_t received = 0;
     for (const auto& worker : workers_) {
         if (const auto queue = queue::read_queue_stats(worker->number())) {
-            extras.queue_depth += queue->waiting;
-            extras.queue_dropped += queue->dropped + queue->user_dropped;
+            totals.depth += queue->waiting;
+            totals.dropped += queue->dropped + queue->user_dropped;
         }
         const queue::WorkerCounters c = worker->counters();
         received += c.received;
         if (config_.queue.fail_open)
-            extras.queue_failed_open += c.missed;
+            totals.failed_open += c.missed;
     }
     // The kernel does not count what passes a full queue: it is what was punted and neither waits nor came.
-    if (auto counters = maps_.stats(); counters && config_.queue.fail_open) {
+    if (counters && config_.queue.fail_open) {
         const std::uint64_t punted = (*counters)[BT_S_PUNTED] - punted_before_;
-        const std::uint64_t known = received + extras.queue_depth + extras.queue_dropped;
-        extras.queue_failed_open += punted > known ? punted - known : 0;
+        const std::uint64_t known = received + totals.depth + totals.dropped;
+        totals.failed_open += punted > known ? punted - known : 0;
     }
-    if (stalled_)
-        extras.problems.push_back("a queue worker does not answer");
-    return status_json(maps_, extras);
+    return totals;
 }
 
 } // namespace btblock::app

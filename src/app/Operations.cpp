@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstring>
 #include <spdlog/fmt/fmt.h>
+#include <unordered_map>
 
 namespace btblock::app {
 
@@ -33,33 +34,49 @@ std::string text_of(const policy::BanDecision& target) {
     return ListedBan{target, {}}.text();
 }
 
-bool overlap(const net::Prefix& a, const net::Prefix& b) {
-    return a.contains(b.address()) || b.contains(a.address());
-}
+// The allowlist and the never-ban set, read once for many questions.
+class Protection {
+public:
+    static Result<Protection> of(const OperationContext& context) {
+        Protection protection(context.never_ban);
+        auto walked = context.maps.allow.for_each(
+            [&](const bt_lpm_key& key, const bt_allow&) { protection.allowed_.push_back(net::Prefix::from_lpm(key)); });
+        if (!walked)
+            return walked.error();
+        return protection;
+    }
 
-// Refused for safety: addresses whose ban would cut off the gateway itself, or that the operator allowed.
+    // Refused for safety: addresses whose ban would cut off the gateway itself, or that the operator allowed.
+    [[nodiscard]] Result<void> check(const policy::BanDecision& target) const {
+        const net::Prefix banned = prefix_of(target);
+        for (const net::Prefix& own : never_)
+            if (own.contains(banned.address()) || (target.subnet64 && banned.contains(own.address())))
+                return error(fmt::format("{} is not banned: it would hit {}, which is this machine's own, a gateway, a "
+                                         "resolver, an administrator's or a special address (--force bans it all the "
+                                         "same)",
+                                         text_of(target), own.to_string()),
+                             ExitCode::refused);
+        // The kernel lets allowed addresses through whatever is banned, so such a ban would be without effect.
+        for (const net::Prefix& allowed : allowed_)
+            if (allowed.contains(banned.address()))
+                return error(fmt::format("{} is not banned: {} is allowed (`btblock allow del {}` first)",
+                                         text_of(target), allowed.to_string(), allowed.to_string()),
+                             ExitCode::refused);
+        return {};
+    }
+
+private:
+    explicit Protection(const std::vector<net::Prefix>& own) : never_(own) {}
+
+    const std::vector<net::Prefix>& never_;
+    std::vector<net::Prefix> allowed_;
+};
+
 Result<void> check_harmless(const OperationContext& context, const policy::BanDecision& target) {
-    const net::Prefix banned = prefix_of(target);
-    for (const net::Prefix& own : context.never_ban)
-        if (overlap(banned, own))
-            return error(fmt::format("{} is not banned: it would hit {}, which is this machine's own, a gateway, a "
-                                     "resolver or a special address (--force bans it all the same)",
-                                     text_of(target), own.to_string()),
-                         ExitCode::refused);
-    // The kernel lets allowed addresses through whatever is banned, so such a ban would be without effect.
-    std::string allowed;
-    auto walked = context.maps.allow.for_each([&](const bt_lpm_key& key, const bt_allow&) {
-        const net::Prefix prefix = net::Prefix::from_lpm(key);
-        if (allowed.empty() && prefix.contains(banned.address()))
-            allowed = prefix.to_string();
-    });
-    if (!walked)
-        return walked.error();
-    if (!allowed.empty())
-        return error(fmt::format("{} is not banned: {} is allowed (`btblock allow del {}` first)", text_of(target),
-                                 allowed, allowed),
-                     ExitCode::refused);
-    return {};
+    const auto protection = Protection::of(context);
+    if (!protection)
+        return protection.error();
+    return protection->check(target);
 }
 
 // The text of a member; an error when it is missing or something else.
@@ -231,57 +248,6 @@ Result<Json> flush_bans(const OperationContext& context) {
     return Json{{"removed", removed}};
 }
 
-Result<Json> import_bans(const OperationContext& context, const Json& request) {
-    const auto list = request.find("bans");
-    if (list == request.end() || !list->is_array())
-        return error("\"bans\" must be a list", ExitCode::usage);
-    const auto force = flag_member(request, "force", false);
-    const auto check = flag_member(request, "check", false);
-    if (!force)
-        return force.error();
-    if (!check)
-        return check.error();
-    std::vector<ImportedBan> bans;
-    for (const Json& entry : *list) {
-        auto ban = imported_ban(entry);
-        if (!ban)
-            return ban.error();
-        if (!*force)
-            if (auto harmless = check_harmless(context, ban->target); !harmless)
-                return harmless.error();
-        bans.push_back(std::move(*ban));
-    }
-    if (*check)
-        return Json{{"imported", 0}};
-    const Clocks clocks = Clocks::now();
-    const BanTable table(context.maps.bans);
-    std::size_t imported = 0;
-    for (const ImportedBan& ban : bans) {
-        std::optional<std::uint64_t> seconds;
-        if (ban.expires_wall_ns != never) {
-            seconds = seconds_left(ban.expires_wall_ns, clocks.wall_ns);
-            if (*seconds == 0)
-                continue;
-        }
-        std::vector<policy::BanDecision> targets;
-        for (const std::uint16_t port : ban.ports)
-            targets.push_back({ban.target.address, ban.target.subnet64, port});
-        if (targets.empty())
-            targets.push_back(ban.target);
-        for (const policy::BanDecision& target : targets) {
-            auto added = table.add(target, seconds, ban.evidence, ban.comment, ban.manual, clocks.monotonic_ns);
-            if (!added)
-                return error(fmt::format("{}: {} ({} of {} were imported)", text_of(target), added.error().message,
-                                         imported, bans.size()));
-            added->target = target;
-            if (context.banned)
-                context.banned(*added);
-        }
-        ++imported;
-    }
-    return Json{{"imported", imported}};
-}
-
 Result<Json> add_allow(const OperationContext& context, const Json& request) {
     const auto text = text_member(request, "prefix");
     if (!text)
@@ -336,8 +302,6 @@ Result<Json> dispatch(const OperationContext& context, const Json& request) {
         return delete_ban(context, request);
     if (*command == "bans.flush")
         return flush_bans(context);
-    if (*command == "bans.import")
-        return import_bans(context, request);
     if (*command == "allow.add")
         return add_allow(context, request);
     if (*command == "allow.del")
@@ -471,6 +435,83 @@ Result<ImportedBan> imported_ban(const Json& entry) {
         ban.expires_wall_ns = *time;
     }
     return ban;
+}
+
+Result<std::size_t> import_bans(const OperationContext& context, const std::vector<ImportedBan>& bans, bool force) {
+    if (!force) {
+        const auto protection = Protection::of(context);
+        if (!protection)
+            return protection.error();
+        for (const ImportedBan& ban : bans)
+            if (auto harmless = protection->check(ban.target); !harmless)
+                return harmless.error();
+    }
+    const Clocks clocks = Clocks::now();
+    struct Hash {
+        std::size_t operator()(const net::Address& address) const noexcept {
+            return std::hash<std::string_view>()({reinterpret_cast<const char*>(address.raw().b), 16});
+        }
+    };
+    std::unordered_map<net::Address, std::size_t, Hash> place; // in `values`
+    place.reserve(bans.size());
+    std::vector<bt_addr> keys;
+    std::vector<bt_ban> values;
+    std::size_t imported = 0;
+    for (const ImportedBan& ban : bans) {
+        if (ban.expires_wall_ns <= clocks.wall_ns)
+            continue;
+        const auto [item, fresh] = place.try_emplace(ban.target.address, values.size());
+        if (fresh) {
+            keys.push_back(ban.target.address.raw());
+            values.emplace_back(); // expired long ago: merging begins anew
+        }
+        bt_ban& value = values[item->second];
+        policy::BanDecision target = ban.target;
+        const auto merge = [&] {
+            value = merged_ban(value, target, clocks.to_monotonic(ban.expires_wall_ns), ban.evidence, ban.comment,
+                               ban.manual, clocks.monotonic_ns);
+        };
+        for (const std::uint16_t port : ban.ports) {
+            target.port = port;
+            merge();
+        }
+        if (ban.ports.empty())
+            merge();
+        ++imported;
+    }
+    // What stands already is extended, not replaced.
+    std::size_t others = 0;
+    auto walked = context.maps.bans.for_each([&](const bt_addr& key, const bt_ban& before) {
+        const auto found = place.find(net::Address(key));
+        if (found == place.end()) {
+            ++others;
+            return;
+        }
+        bt_ban& value = values[found->second];
+        if (before.expires_ns <= clocks.monotonic_ns)
+            return;
+        const bool manual = value.flags & BT_BAN_MANUAL;
+        bt_ban joined = before;
+        if (value.port_count == 0 || joined.port_count == 0)
+            joined.port_count = 0;
+        for (int i = 0; i < value.port_count && joined.port_count > 0; ++i)
+            joined =
+                merged_ban(joined, {net::Address(key), false, value.ports[i]}, 0, 0, "", false, clocks.monotonic_ns);
+        joined.expires_ns = manual ? value.expires_ns : std::max(joined.expires_ns, value.expires_ns);
+        joined.evidence |= value.evidence;
+        joined.flags |= value.flags;
+        if (value.comment[0])
+            std::memcpy(joined.comment, value.comment, sizeof joined.comment);
+        value = joined;
+    });
+    if (!walked)
+        return walked.error();
+    if (others + keys.size() > context.maps.bans.capacity())
+        return error(fmt::format("{} bans do not fit: capacity.bans is {}, {} are in use; nothing was imported",
+                                 keys.size(), context.maps.bans.capacity(), others));
+    if (auto stored = context.maps.bans.update_many(keys, values); !stored)
+        return stored.error();
+    return imported;
 }
 
 Json perform(const OperationContext& context, const Json& request) {

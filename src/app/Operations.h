@@ -5,15 +5,14 @@
 //   {"command":"bans.add", "address":A, "seconds":n|null, "comment":T, "force":b}    -> {"ban":{...}}
 //   {"command":"bans.del", "address":A}                                              -> {"removed":1}
 //   {"command":"bans.flush"}                                                         -> {"removed":n}
-//   {"command":"bans.import", "bans":[{...},...], "force":b, "check":b}              -> {"imported":n}
 //   {"command":"allow.add", "prefix":P, "seconds":n|null, "comment":T}               -> {"allow":{...}, "forgotten":n}
 //   {"command":"allow.del", "prefix":P}                                              -> {"removed":1, "forgotten":n}
 //
 // A is "192.0.2.7", "2001:db8::1", "2001:db8::/64" or, for one port, "192.0.2.7:6881", "[2001:db8::1]:6881". "seconds"
-// null is for ever, absent the configured duration (for allow: for ever). "check" only says what would be wrong. The
-// objects in "bans" are those that `bans list -o json` prints: address, ports, expires, evidence, manual, comment.
+// null is for ever, absent the configured duration (for allow: for ever).
 //
-// The daemon answers besides: {"command":"status"} -> {"status":{...}}; {"command":"events","last":n,"follow":b} ->
+// The daemon answers besides: {"command":"bans.imported","note":T}, after a command did that itself;
+// {"command":"status"} -> {"status":{...}}; {"command":"events","last":n,"follow":b} ->
 // {"events":[...]}; {"command":"version"} -> {"version":T,"abi":n}.
 #pragma once
 
@@ -64,6 +63,10 @@ struct OperationContext {
     std::function<void(const ListedBan&)> banned;
     std::function<void(const ListedBan&)> unbanned;
 };
+
+// Puts the bans into the map, many at once; what is banned already is extended. Nothing is changed when one of them is
+// refused or when they do not fit. Returns how many had not expired.
+Result<std::size_t> import_bans(const OperationContext& context, const std::vector<ImportedBan>& bans, bool force);
 
 // The answer, with "ok"; false when the request is none of the above.
 nlohmann::json perform(const OperationContext& context, const nlohmann::json& request);

@@ -61,9 +61,11 @@ Clocks Clocks::now() noexcept {
 std::uint64_t Clocks::to_wall(std::uint64_t monotonic) const noexcept {
     if (monotonic == never)
         return never;
-    if (monotonic >= monotonic_ns)
-        return wall_ns + (monotonic - monotonic_ns);
-    return wall_ns - std::min(wall_ns, monotonic_ns - monotonic);
+    // Signed: what a restored state says of the time before the machine was started has wrapped around.
+    const auto ahead = static_cast<std::int64_t>(monotonic - monotonic_ns);
+    if (ahead >= 0)
+        return wall_ns + static_cast<std::uint64_t>(ahead);
+    return wall_ns - std::min(wall_ns, std::uint64_t{0} - static_cast<std::uint64_t>(ahead));
 }
 
 std::uint64_t Clocks::to_monotonic(std::uint64_t wall) const noexcept {

@@ -113,6 +113,7 @@ Result<MapsSummary> summarize(const bpf::Maps& maps, std::uint64_t now_ns) {
         return config.error();
     summary.counters = *counters;
     summary.config = *config;
+    summary.memory = maps.memory();
     summary.bans_capacity = maps.bans.capacity();
     summary.flows_capacity = maps.flows.capacity();
     summary.sockets_capacity = maps.sockets.capacity();
@@ -181,6 +182,7 @@ Json status_json(const MapsSummary& maps, const StatusExtras& extras) {
     status["peers"] = {{"entries", maps.peers}, {"learned", counter(BT_S_LEARNED)}};
     status["clients"] = {{"active", maps.clients}};
     status["allow"] = {{"entries", maps.allow}};
+    status["memory"] = {{"maps", maps.memory}};
     status["queue"] = {{"depth", extras.queue_depth},
                        {"dropped", extras.queue_dropped},
                        {"failed_open", extras.queue_failed_open},
@@ -246,6 +248,8 @@ std::string status_text(const Json& status) {
     line(out, "bans", fill(status, "bans"));
     line(out, "half-flows", fill(status, "flows"));
     line(out, "sockets", fill(status, "sockets") + " condemned");
+    if (const std::uint64_t bytes = number(status, "memory", "maps"))
+        line(out, "memory", fmt::format("{:.1f} MiB in the kernel", static_cast<double>(bytes) / (1 << 20)));
     line(out, "clients", counted(number(status, "clients", "active"), "active", "active"));
     line(out, "queue",
          fmt::format("{} waiting, {} lost, {} passed unseen", grouped(number(status, "queue", "depth")),

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "bpf/Map.h"
 
+#include <algorithm>
 #include <bpf/bpf.h>
+#include <fstream>
 #include <vector>
 
 namespace btblock::bpf {
@@ -56,6 +58,42 @@ Result<bool> RawMap::erase_raw(const void* key) const {
 }
 
 Result<std::size_t> RawMap::for_each_raw(const std::function<void(const void*, const void*)>& visit) const {
+    auto visited = walk_batches(visit);
+    return visited ? *visited : walk_keys(visit);
+}
+
+// Many entries a call. Nothing when the kernel cannot do it for this type of map.
+std::optional<Result<std::size_t>> RawMap::walk_batches(const Visitor& visit) const {
+    std::size_t room = 8192; // grows when a single hash bucket has more
+    std::vector<std::byte> keys(room * key_size_);
+    std::vector<std::byte> values(room * value_size_);
+    std::vector<std::byte> at(std::max<std::size_t>(key_size_, sizeof(__u64)));
+    std::size_t visited = 0;
+    for (bool first = true;;) {
+        __u32 count = static_cast<__u32>(room);
+        const int failed = bpf_map_lookup_batch(fd(), first ? nullptr : at.data(), at.data(), keys.data(),
+                                                values.data(), &count, nullptr);
+        const int why = failed < 0 ? errno : 0;
+        if (why == ENOSPC) {
+            room *= 2;
+            keys.resize(room * key_size_);
+            values.resize(room * value_size_);
+            continue;
+        }
+        if (first && why != 0 && why != ENOENT)
+            return std::nullopt;
+        if (why != 0 && why != ENOENT)
+            return errno_error("map " + name_ + ": reading many entries", why);
+        first = false;
+        for (std::size_t i = 0; i < count; ++i)
+            visit(keys.data() + i * key_size_, values.data() + i * value_size_);
+        visited += count;
+        if (why == ENOENT)
+            return visited;
+    }
+}
+
+Result<std::size_t> RawMap::walk_keys(const Visitor& visit) const {
     // Keys are collected first: erasing while walking would restart the walk from the beginning.
     std::vector<std::byte> keys;
     std::vector<std::byte> next(key_size_);
@@ -79,6 +117,32 @@ Result<std::size_t> RawMap::for_each_raw(const std::function<void(const void*, c
         ++visited;
     }
     return visited;
+}
+
+Result<void> RawMap::update_many_raw(const void* keys, const void* values, std::size_t count) const {
+    constexpr std::size_t chunk = 32768; // the kernel copies key by key, but may be interrupted between calls only
+    for (std::size_t at = 0; at < count; at += chunk) {
+        const auto* key = static_cast<const std::byte*>(keys) + at * key_size_;
+        const auto* value = static_cast<const std::byte*>(values) + at * value_size_;
+        __u32 part = static_cast<__u32>(std::min(chunk, count - at));
+        if (bpf_map_update_batch(fd(), key, value, &part, nullptr) == 0)
+            continue;
+        if (errno == E2BIG)
+            return error("map " + name_ + " is full (" + std::to_string(capacity_) + " entries)");
+        // This type of map knows no batches: one by one.
+        for (std::size_t i = 0; i < std::min(chunk, count - at); ++i)
+            if (auto done = update_raw(key + i * key_size_, value + i * value_size_); !done)
+                return done;
+    }
+    return {};
+}
+
+std::uint64_t map_memory(int fd) {
+    std::ifstream info("/proc/self/fdinfo/" + std::to_string(fd));
+    for (std::string word; info >> word;)
+        if (std::uint64_t bytes = 0; word == "memlock:" && info >> bytes)
+            return bytes;
+    return 0;
 }
 
 } // namespace btblock::bpf

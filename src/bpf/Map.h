@@ -7,11 +7,16 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace btblock::bpf {
+
+// Bytes of kernel memory that a map takes, 0 when the kernel does not say.
+std::uint64_t map_memory(int fd);
 
 // The untyped calls, so that the template stays a thin cast. All are thread-safe.
 class RawMap {
@@ -28,10 +33,15 @@ protected:
     Result<bool> lookup_raw(const void* key, void* value) const; // false: no such key
     Result<void> update_raw(const void* key, const void* value) const;
     Result<bool> erase_raw(const void* key) const; // false: no such key
-    // Keys first, then values: entries that vanish meanwhile are left out, none is visited twice.
+    Result<void> update_many_raw(const void* keys, const void* values, std::size_t count) const;
+    // Of entries that come or go meanwhile some are left out; none that stays is.
     Result<std::size_t> for_each_raw(const std::function<void(const void* key, const void* value)>& visit) const;
 
 private:
+    using Visitor = std::function<void(const void* key, const void* value)>;
+    std::optional<Result<std::size_t>> walk_batches(const Visitor& visit) const;
+    Result<std::size_t> walk_keys(const Visitor& visit) const;
+
     Fd fd_;
     std::string name_;
     unsigned capacity_ = 0;
@@ -57,6 +67,10 @@ public:
         return *found ? std::optional<V>(value) : std::nullopt;
     }
     Result<void> update(const K& key, const V& value) const { return update_raw(&key, &value); }
+    // Stops at the first failure: what stood before it is in the map.
+    Result<void> update_many(const std::vector<K>& keys, const std::vector<V>& values) const {
+        return update_many_raw(keys.data(), values.data(), keys.size());
+    }
     Result<bool> erase(const K& key) const { return erase_raw(&key); }
     Result<std::size_t> for_each(const std::function<void(const K&, const V&)>& visit) const {
         return for_each_raw([&](const void* key, const void* value) {

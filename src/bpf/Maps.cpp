@@ -34,6 +34,14 @@ Result<void> Maps::add_stat(bt_stat which, std::uint64_t amount) const {
     return user_stats.update(which, value->value_or(0) + amount);
 }
 
+std::uint64_t Maps::memory() const {
+    std::uint64_t bytes = 0;
+    for (const int fd : {bans.fd(), flows.fd(), sockets.fd(), peers.fd(), clients.fd(), allow.fd(), inside.fd(),
+                         config.fd(), user_stats.fd(), stats_fd.get(), events_fd.get()})
+        bytes += map_memory(fd);
+    return bytes;
+}
+
 Result<bt_config> Maps::read_config() const {
     auto value = config.lookup(0);
     if (!value)

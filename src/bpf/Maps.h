@@ -32,6 +32,9 @@ struct Maps {
     // Adds to a counter of the daemon. Read-modify-write: only the daemon's main thread calls it.
     Result<void> add_stat(bt_stat which, std::uint64_t amount) const;
 
+    // Kernel memory of all maps, in bytes.
+    [[nodiscard]] std::uint64_t memory() const;
+
     [[nodiscard]] Result<bt_config> read_config() const;
     Result<void> write_config(const bt_config& value) const;
 };

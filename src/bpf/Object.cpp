@@ -3,6 +3,7 @@
 
 #include "btblock.skel.h"
 
+#include <algorithm>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <string_view>
@@ -18,15 +19,31 @@ constexpr std::array<const char*, 12> pinned_maps{"bt_bans",    "bt_flows",  "bt
                                                   "bt_clients", "bt_allow",  "bt_inside",    "bt_config",
                                                   "bt_stats",   "bt_events", "bt_user_stats", "bt_relays"};
 
-// Entries of the old table move to the new one; both have the same key and value sizes.
-Result<void> copy_bans(int from, int to) {
-    bt_addr key{};
-    bt_addr next{};
-    bt_ban ban{};
-    for (const bt_addr* at = nullptr; bpf_map_get_next_key(from, at, &next) == 0; at = &key) {
+// A pinned map with its sizes; empty when there is none.
+struct OldMap {
+    Fd fd;
+    bpf_map_info info{};
+
+    static OldMap open(const std::string& path) {
+        OldMap map{Fd(bpf_obj_get(path.c_str()))};
+        __u32 length = sizeof map.info;
+        if (map.fd && bpf_obj_get_info_by_fd(map.fd.get(), &map.info, &length) < 0)
+            map.fd.reset();
+        return map;
+    }
+};
+
+// Entries of the old map go to the new one. Keys are the same in every ABI, values have grown at their end if at all.
+template <class K, class V> Result<void> copy_entries(const OldMap& from, int to, const std::string& capacity_key) {
+    std::vector<std::byte> value(std::max<std::size_t>(from.info.value_size, sizeof(V)));
+    K key{};
+    K next{};
+    for (const K* at = nullptr; bpf_map_get_next_key(from.fd.get(), at, &next) == 0; at = &key) {
         key = next;
-        if (bpf_map_lookup_elem(from, &key, &ban) == 0 && bpf_map_update_elem(to, &key, &ban, BPF_ANY) < 0)
-            return errno_error("capacity.bans is too small for the bans that are in force; copying them");
+        std::fill(value.begin(), value.end(), std::byte{});
+        if (bpf_map_lookup_elem(from.fd.get(), &key, value.data()) == 0 &&
+            bpf_map_update_elem(to, &key, value.data(), BPF_ANY) < 0)
+            return errno_error(capacity_key + " is too small for what is in force; copying it");
     }
     return {};
 }
@@ -78,43 +95,58 @@ Result<Object> Object::load_pinned(const Features& features, const Capacity& cap
     if (!object)
         return object;
     bpf_object* raw = object->skeleton_->obj;
-    Fd old_bans;
-    std::vector<const char*> fresh;
+    OldMap bans;
+    OldMap allow;
     for (const char* name : pinned_maps) {
         bpf_map* map = bpf_object__find_map_by_name(raw, name);
-        Fd pinned(bpf_obj_get(pins.map(name).c_str()));
-        if (!pinned) {
-            fresh.push_back(name);
-            continue;
-        }
-        bpf_map_info info{};
-        __u32 length = sizeof info;
-        if (bpf_obj_get_info_by_fd(pinned.get(), &info, &length) < 0)
-            return errno_error(pins.map(name));
-        const bool same_layout = info.key_size == bpf_map__key_size(map) &&
-                                 info.value_size == bpf_map__value_size(map) &&
-                                 info.type == static_cast<__u32>(bpf_map__type(map));
-        if (same_layout && info.max_entries == bpf_map__max_entries(map)) {
-            if (const int failed = bpf_map__reuse_fd(map, pinned.get()); failed < 0)
+        const bool is_bans = std::string_view(name) == "bt_bans";
+        const bool is_allow = std::string_view(name) == "bt_allow";
+        OldMap pinned = OldMap::open(pins.map(name));
+        if (pinned.fd && pinned.info.key_size == bpf_map__key_size(map) &&
+            pinned.info.value_size == bpf_map__value_size(map) &&
+            pinned.info.type == static_cast<__u32>(bpf_map__type(map)) &&
+            pinned.info.max_entries == bpf_map__max_entries(map)) {
+            if (const int failed = bpf_map__reuse_fd(map, pinned.fd.get()); failed < 0)
                 return errno_error(pins.map(name), -failed);
+            object->inherited_bans_ |= is_bans;
+            object->inherited_allow_ |= is_allow;
             continue;
         }
-        fresh.push_back(name);
-        if (same_layout && std::string_view(name) == "bt_bans")
-            old_bans = std::move(pinned);
+        object->unpinned_.push_back(name);
+        if (!is_bans && !is_allow)
+            continue;
+        for (const std::string& dir : other_abi_dirs(pins))
+            if (!pinned.fd)
+                pinned = OldMap::open(dir + "/" + name);
+        if (pinned.fd && pinned.info.key_size == bpf_map__key_size(map))
+            (is_bans ? bans : allow) = std::move(pinned);
     }
     if (auto loaded = object->finish_load(); !loaded)
         return loaded.error();
-    if (old_bans)
-        if (auto copied = copy_bans(old_bans.get(), bpf_map__fd(object->skeleton_->maps.bt_bans)); !copied)
+    const auto& maps = object->skeleton_->maps;
+    if (bans.fd) {
+        if (auto copied = copy_entries<bt_addr, bt_ban>(bans, bpf_map__fd(maps.bt_bans), "capacity.bans"); !copied)
             return copied.error();
-    for (const char* name : fresh) {
-        const std::string path = pins.map(name);
-        unlink(path.c_str());
-        if (bpf_obj_pin(bpf_object__find_map_fd_by_name(raw, name), path.c_str()) < 0)
-            return errno_error("pinning " + path);
+        object->inherited_bans_ = true;
+    }
+    if (allow.fd) {
+        if (auto copied = copy_entries<bt_lpm_key, bt_allow>(allow, bpf_map__fd(maps.bt_allow), "the allowlist");
+            !copied)
+            return copied.error();
+        object->inherited_allow_ = true;
     }
     return object;
+}
+
+Result<void> Object::pin_maps(const Pins& pins) {
+    for (const char* name : unpinned_) {
+        const std::string path = pins.map(name);
+        unlink(path.c_str());
+        if (bpf_obj_pin(bpf_object__find_map_fd_by_name(skeleton_->obj, name), path.c_str()) < 0)
+            return errno_error("pinning " + path);
+    }
+    unpinned_.clear();
+    return {};
 }
 
 int Object::program_fd(Program which) const {

@@ -9,6 +9,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 struct btblock_bpf; // the generated skeleton
 
@@ -28,9 +29,15 @@ class Object {
 public:
     // Loads without pinning (tests).
     static Result<Object> load(const Features& features, const Capacity& capacity);
-    // Loads and pins the maps. Pinned maps of the same ABI are taken over; one whose capacity changed is made anew,
-    // bans are copied. Programs that are attached keep running on what they have until they are replaced.
+    // Loads with the pinned maps of the same ABI; one whose capacity changed is made anew. Bans and allow entries that
+    // are not taken over this way are copied, from the old map or from that of another ABI. Programs that are attached
+    // keep running on what they have until they are replaced.
     static Result<Object> load_pinned(const Features& features, const Capacity& capacity, const Pins& pins);
+    // Pins the maps that are new. What is pinned is complete: fill bans and allow entries in before.
+    Result<void> pin_maps(const Pins& pins);
+    // Whether the map holds what an earlier run left, from its pins.
+    [[nodiscard]] bool inherited_bans() const noexcept { return inherited_bans_; }
+    [[nodiscard]] bool inherited_allow() const noexcept { return inherited_allow_; }
 
     Object(Object&&) noexcept;
     Object& operator=(Object&&) noexcept;
@@ -49,6 +56,9 @@ private:
     Result<void> finish_load();
 
     std::unique_ptr<btblock_bpf, Destroy> skeleton_;
+    std::vector<const char*> unpinned_;
+    bool inherited_bans_ = false;
+    bool inherited_allow_ = false;
 };
 
 } // namespace btblock::bpf

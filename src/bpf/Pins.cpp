@@ -4,6 +4,7 @@
 #include "btblock/abi.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <linux/magic.h>
 #include <sys/mount.h>
@@ -98,29 +99,69 @@ bool maps_pinned(const Pins& pins) {
     return fs::exists(pins.map("bt_config"), ignored);
 }
 
-Result<int> remove_pins(const Pins& pins) {
-    int removed = 0;
-    std::vector<fs::path> files;
-    std::vector<fs::path> dirs;
-    for (const fs::path& version : children(pins.instance_dir())) {
-        for (const fs::path& link : children(version / "links"))
-            files.push_back(link);
-        for (const fs::path& map : children(version))
-            if (map.filename() != "links")
-                files.push_back(map);
-        dirs.push_back(version / "links");
-        dirs.push_back(version);
+std::vector<std::string> other_abi_dirs(const Pins& pins) {
+    std::vector<std::pair<int, std::string>> found;
+    for (const fs::path& path : children(pins.instance_dir())) {
+        const std::string name = path.filename();
+        if (name.size() > 1 && name[0] == 'v' && path.string() != pins.abi_dir())
+            found.emplace_back(std::atoi(name.c_str() + 1), path);
     }
-    dirs.emplace_back(pins.instance_dir());
-    for (const fs::path& file : files) {
+    std::sort(found.rbegin(), found.rend());
+    std::vector<std::string> dirs;
+    for (auto& [version, path] : found)
+        dirs.push_back(std::move(path));
+    return dirs;
+}
+
+Result<void> adopt_links(const Pins& pins) {
+    for (const std::string& dir : other_abi_dirs(pins))
+        for (const fs::path& link : children(fs::path(dir) / "links")) {
+            const std::string ours = pins.link_dir() + "/" + link.filename().string();
+            std::error_code ignored;
+            if (fs::exists(ours, ignored))
+                continue; // left for remove_other_abis: one of ours is in force
+            if (rename(link.c_str(), ours.c_str()) < 0)
+                return errno_error("taking over " + link.string());
+        }
+    return {};
+}
+
+namespace {
+
+Result<int> remove_version(const fs::path& version) {
+    std::vector<fs::path> files = children(version / "links");
+    for (const fs::path& map : children(version))
+        if (map.filename() != "links")
+            files.push_back(map);
+    for (const fs::path& file : files)
         if (unlink(file.c_str()) < 0 && errno != ENOENT)
             return errno_error(file);
-        ++removed;
-    }
-    for (const fs::path& dir : dirs)
+    for (const fs::path& dir : {version / "links", version})
         if (rmdir(dir.c_str()) < 0 && errno != ENOENT)
             return errno_error(dir);
-    rmdir(product_dir.c_str()); // stays while another instance lives there
+    return static_cast<int>(files.size());
+}
+
+} // namespace
+
+Result<void> remove_other_abis(const Pins& pins) {
+    for (const std::string& dir : other_abi_dirs(pins))
+        if (auto removed = remove_version(dir); !removed)
+            return removed.error();
+    return {};
+}
+
+Result<int> remove_pins(const Pins& pins) {
+    int removed = 0;
+    for (const fs::path& version : children(pins.instance_dir())) {
+        auto gone = remove_version(version);
+        if (!gone)
+            return gone;
+        removed += *gone;
+    }
+    for (const std::string& dir : {pins.instance_dir(), product_dir}) // the last stays while another instance has pins
+        if (rmdir(dir.c_str()) < 0 && errno != ENOENT && errno != ENOTEMPTY)
+            return errno_error(dir);
     return removed;
 }
 

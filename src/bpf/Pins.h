@@ -38,6 +38,14 @@ Result<void> ensure_bpffs();
 Result<void> make_pin_dirs(const Pins& pins);
 // Links pinned by this ABI; an absent directory is an empty list.
 std::vector<PinnedLink> pinned_links(const Pins& pins);
+// Directories of other ABI versions of this instance, the newest first. Their layout is the same as ours: the links in
+// links/, named by hook and interface, and the maps by their names.
+std::vector<std::string> other_abi_dirs(const Pins& pins);
+// Moves the links of other ABI versions to our directory, where an attachment finds them and puts the new program on
+// them in place. What they run meanwhile stays as it is.
+Result<void> adopt_links(const Pins& pins);
+// Unlinks what other ABI versions left; only once nothing of it is needed.
+Result<void> remove_other_abis(const Pins& pins);
 // Names of instances that have pins, of any ABI.
 std::vector<std::string> pinned_instances();
 // True when this ABI's maps are pinned.

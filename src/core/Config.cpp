@@ -419,6 +419,11 @@ const std::array keys{
             return true;
         },
         [](const Config& c) { return shown(c.fanout.exclude); }},
+    Key{"ban.growth", Kind::integer, [](const Value& v, Config& c) { return v.integer(c.ban.growth, 1, 100); },
+        [](const Config& c) { return shown(c.ban.growth); }},
+    Key{"ban.max_duration", Kind::duration,
+        [](const Value& v, Config& c) { return v.duration(c.ban.max_duration, longest_ban); },
+        [](const Config& c) { return shown_duration(c.ban.max_duration); }},
     Key{"whitelist_ports", Kind::number_list,
         [](const Value& v, Config& c) {
             std::vector<std::uint16_t> ports;

@@ -34,7 +34,9 @@ struct Config {
         BanTarget target = BanTarget::peer;
         BanScope scope = BanScope::address;
         std::uint64_t duration = 18000;
-        std::uint32_t after = 1; // findings about the same target before it is banned
+        std::uint32_t after = 1;                // findings about the same target before it is banned
+        std::uint32_t growth = 1;               // each further ban of a target lasts so many times as long,
+        std::uint64_t max_duration = 7 * 86400; // up to this
     };
     // Many unrecognised flows of one client to distinct hosts and ports in a minute: such a client counts as active.
     struct Fanout {

@@ -4,6 +4,7 @@
 #include "net/Netlink.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <initializer_list>
 #include <iterator>
@@ -13,6 +14,7 @@
 #include <sys/socket.h>
 #include <tuple>
 #include <utility>
+#include <utmpx.h>
 
 namespace btblock::net {
 
@@ -187,6 +189,26 @@ Result<void> read_routes(RouteSocket& netlink, unsigned char family, std::vector
         });
 }
 
+// Remote sessions in the login records, and the one that this process belongs to.
+std::vector<Address> logged_in_from() {
+    std::vector<Address> addresses;
+    setutxent();
+    while (const utmpx* session = getutxent()) {
+        if (session->ut_type != USER_PROCESS)
+            continue;
+        const auto& words = session->ut_addr_v6;
+        if (words[1] || words[2] || words[3])
+            addresses.push_back(Address::from_v6(words));
+        else if (words[0])
+            addresses.push_back(Address::from_v4(words));
+    }
+    endutxent();
+    if (const char* connection = std::getenv("SSH_CONNECTION"))
+        if (const auto address = parse_ssh_connection(connection))
+            addresses.push_back(*address);
+    return addresses;
+}
+
 } // namespace
 
 std::vector<Address> parse_resolvers(std::string_view text) {
@@ -234,7 +256,14 @@ Result<NetworkSnapshot> read_network() {
         for (const Address& resolver : parse_resolvers(text))
             network.resolvers.push_back(resolver);
     }
+    network.administrators = logged_in_from();
     return network;
+}
+
+std::optional<Address> parse_ssh_connection(std::string_view value) {
+    if (auto address = Address::parse(value.substr(0, value.find_first_of(" %"))))
+        return *address;
+    return std::nullopt;
 }
 
 std::set<unsigned> uplinks(const NetworkSnapshot& network) {
@@ -275,8 +304,9 @@ std::vector<Prefix> never_ban_of(const NetworkSnapshot& network) {
     for (const auto& route : network.routes)
         if (route.gateway)
             never.push_back(host(*route.gateway));
-    for (const Address& resolver : network.resolvers)
-        never.push_back(host(resolver));
+    for (const auto* addresses : {&network.resolvers, &network.administrators})
+        for (const Address& address : *addresses)
+            never.push_back(host(address));
     return reduced(std::move(never));
 }
 

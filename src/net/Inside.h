@@ -29,6 +29,7 @@ struct NetworkSnapshot {
     std::vector<Assigned> addresses;
     std::vector<Route> routes;
     std::vector<Address> resolvers;
+    std::vector<Address> administrators; // where people are logged in from
 };
 
 // Reads rtnetlink (IPv4 and IPv6, all tables) and the resolver files. Of a large table's many routes through one
@@ -46,7 +47,11 @@ std::set<unsigned> uplinks(const NetworkSnapshot& network);
 // addresses; without prefixes that another one contains.
 std::vector<Prefix> inside_of(const NetworkSnapshot& network);
 
-// The machine's own addresses, gateways, resolvers, loopback, multicast, broadcast and "no address".
+// The client's address in the value of SSH_CONNECTION: of the session that this process was started from.
+std::optional<Address> parse_ssh_connection(std::string_view value);
+
+// The machine's own addresses, gateways, resolvers, where administrators are logged in from, loopback, multicast,
+// broadcast and "no address".
 std::vector<Prefix> never_ban_of(const NetworkSnapshot& network);
 
 // Both for the calling thread's network namespace, now.

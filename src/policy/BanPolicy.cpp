@@ -88,4 +88,26 @@ std::optional<BanDecision> BanPolicy::decide(const bt_event& event, bool host_ev
     return decision;
 }
 
+std::uint64_t BanPolicy::duration(const BanDecision& target, std::uint64_t now_ns) {
+    if (ban_.growth <= 1)
+        return ban_.duration;
+    if (records_.size() >= max_ledgers)
+        std::erase_if(records_, [&](const auto& record) { return record.second.forget_ns <= now_ns; });
+    if (records_.size() >= max_ledgers)
+        records_.clear();
+    Record& record = records_[target.address.to_string()];
+    if (record.forget_ns <= now_ns)
+        record = {.seconds = ban_.duration};
+    else if (record.in_force_ns <= now_ns) // it came back: a finding while it is banned is no repetition
+        record.seconds = std::min(record.seconds * ban_.growth, std::max(ban_.max_duration, ban_.duration));
+    record.in_force_ns = now_ns + record.seconds * BT_NSEC_PER_SEC;
+    record.forget_ns = record.in_force_ns + record.seconds * BT_NSEC_PER_SEC;
+    return record.seconds;
+}
+
+void BanPolicy::reconfigure(const Config& config) {
+    ban_ = config.ban;
+    whitelist_ports_ = config.whitelist_ports;
+}
+
 } // namespace btblock::policy

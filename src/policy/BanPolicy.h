@@ -35,6 +35,12 @@ public:
     [[nodiscard]] bool is_protected(const net::Address& address) const;
     [[nodiscard]] bool is_inside(const net::Address& address) const;
 
+    // How long a ban decided now lasts: ban.duration, times ban.growth for each earlier ban of the target, at most
+    // ban.max_duration. Call it once for each ban. An earlier ban counts until it has been over for as long as it was.
+    std::uint64_t duration(const BanDecision& target, std::uint64_t now_ns);
+
+    // Other settings; what was counted so far stays.
+    void reconfigure(const Config& config);
     void set_never(std::vector<net::Prefix> never) { never_ = std::move(never); }
     void set_inside(std::vector<net::Prefix> inside) { inside_ = std::move(inside); }
 
@@ -48,12 +54,18 @@ private:
     struct Ledger {
         std::deque<std::uint64_t> times;
     };
+    struct Record {
+        std::uint64_t seconds = 0;     // of the last ban
+        std::uint64_t in_force_ns = 0; // until then
+        std::uint64_t forget_ns = 0;   // then it counts no more
+    };
 
     Config::Ban ban_;
     std::vector<std::uint16_t> whitelist_ports_;
     std::vector<net::Prefix> inside_;
     std::vector<net::Prefix> never_;
     std::unordered_map<std::string, Ledger> ledgers_; // by address text; cleared when it grows past its bound
+    std::unordered_map<std::string, Record> records_; // the same
 };
 
 } // namespace btblock::policy

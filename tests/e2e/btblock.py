@@ -10,7 +10,7 @@ import time
 from network import wait_until
 
 BINARY = os.environ.get("BTBLOCK_BIN", "btblock")
-READY_TIMEOUT = 20
+READY_TIMEOUT = 60  # on a busy machine
 _numbers = itertools.count(1)
 
 

@@ -114,5 +114,34 @@ TEST_F(BanPolicyTest, AfterCountsWithinItsWindow) {
     EXPECT_FALSE(p.decide(e, true, later + 2)) << "counting starts again";
 }
 
+TEST_F(BanPolicyTest, DurationsGrowOnRepetition) {
+    config.ban.duration = 100;
+    const BanDecision target{at("203.0.113.9"), false, {}};
+    const BanDecision other{at("203.0.113.10"), false, {}};
+    const auto after = [](std::uint64_t seconds) { return seconds * BT_NSEC_PER_SEC; };
+    auto plain = policy();
+    EXPECT_EQ(plain.duration(target, 0), 100u);
+    EXPECT_EQ(plain.duration(target, after(101)), 100u);
+    config.ban.growth = 3;
+    config.ban.max_duration = 500;
+    auto p = policy();
+    EXPECT_EQ(p.duration(target, 0), 100u);
+    EXPECT_EQ(p.duration(target, after(50)), 100u) << "still banned: no repetition";
+    EXPECT_EQ(p.duration(target, after(151)), 300u);
+    EXPECT_EQ(p.duration(other, after(151)), 100u);
+    EXPECT_EQ(p.duration(target, after(452)), 500u) << "at most";
+    EXPECT_EQ(p.duration(target, after(952 + 501)), 100u) << "forgotten";
+}
+
+TEST_F(BanPolicyTest, ReconfiguredItKeepsItsCounts) {
+    config.ban.after = 3;
+    auto p = policy();
+    const bt_event e = event("10.0.0.2", 4000, "203.0.113.9", 6881);
+    EXPECT_FALSE(p.decide(e, true, 1));
+    config.ban.after = 2;
+    p.reconfigure(config);
+    EXPECT_TRUE(p.decide(e, true, 2));
+}
+
 } // namespace
 } // namespace btblock::policy

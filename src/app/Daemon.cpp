@@ -154,6 +154,12 @@ Result<void> Daemon::set_up() {
     links_.emplace(std::move(*links));
     if (auto done = load_programs(); !done)
         return done;
+    if (config_.action == DropAction::reject) {
+        auto rejecter = queue::Rejecter::open(config_.mark());
+        if (!rejecter)
+            return rejecter.error();
+        rejecter_ = std::move(*rejecter);
+    }
     if (auto done = fill_maps(); !done)
         return done;
     if (auto done = open_queues(); !done)
@@ -167,6 +173,11 @@ Result<void> Daemon::set_up() {
     if (!ring)
         return ring.error();
     ring_ = std::move(*ring);
+    if (rejecter_)
+        if (auto done = ring_->add_rejects(maps_.rejects_fd.get(),
+                                           [this](const bt_reject& r) { rejected_ += rejecter_->answer(r) ? 1 : 0; });
+            !done)
+            return done;
     renew_lease();
     for (const std::string& name : config_.interfaces)
         if (if_nametoindex(name.c_str()))
@@ -233,6 +244,10 @@ Result<void> Daemon::fill_maps() {
     settings.new_flow_rate = 100000;
     if (config_.monitor_only)
         settings.flags |= BT_C_MONITOR;
+    if (rejecter_)
+        settings.flags |= BT_C_REJECT;
+    if (rules_ && rules_->filters())
+        settings.flags |= BT_C_FILTERED;
     if (config_.strict_whitelist)
         settings.flags |= BT_C_STRICT_PORTS;
     for (const std::uint16_t port : config_.whitelist_ports)
@@ -310,19 +325,32 @@ Result<void> Daemon::open_queues() {
             return worker.error();
         workers_.push_back(std::move(*worker));
     }
-    auto rules = firewall::make_rule_set(backend_of(config_.firewall), {.instance = pins_.instance,
-                                                                        .mark = config_.mark(),
-                                                                        .queue_first = config_.queue.first,
-                                                                        .queue_count = config_.queue.count,
-                                                                        .bypass = config_.queue.fail_open});
+    return install_rules();
+}
+
+Result<void> Daemon::install_rules() {
+    firewall::RuleOptions options{.instance = pins_.instance,
+                                  .mark = config_.mark(),
+                                  .queue_first = config_.queue.first,
+                                  .queue_count = config_.queue.count,
+                                  .bypass = config_.queue.fail_open};
+    options.filter = {.devices = config_.interfaces,
+                      .pass_program = pins_.map(bpf::program_name(bpf::Program::pass_filter)),
+                      .drop_program = pins_.map(bpf::program_name(bpf::Program::drop_filter)),
+                      .own_programs = config_.scope == Scope::output};
+    auto rules = firewall::make_rule_set(backend_of(config_.firewall), options);
     if (!rules)
         return rules.error();
     rules_ = std::move(*rules);
     if (auto installed = rules_->install(); !installed)
         return installed;
     for (const std::string& note : rules_->notes())
-        spdlog::info("firewall: {}", note);
-    return {};
+        spdlog::warn("firewall: {}", note);
+    auto settings = maps_.read_config();
+    if (!settings)
+        return settings.error();
+    settings->flags = rules_->filters() ? settings->flags | BT_C_FILTERED : settings->flags & ~BT_C_FILTERED;
+    return maps_.write_config(*settings);
 }
 
 Result<void> Daemon::attach_interface(const std::string& name) {
@@ -469,6 +497,7 @@ void Daemon::collect_counters() {
     add(BT_S_QUEUE_DROPPED, dropped, queue_dropped_);
     add(BT_S_QUEUE_PASSED, passed, queue_passed_);
     add(BT_S_LEAKED_HTTP, tables_->leaked_http(), leaked_http_);
+    add(BT_S_REJECTED, rejected_, rejected_counted_);
     add(BT_S_EVENTS_LOST, bus_->totals().lost, bus_lost_);
 }
 
@@ -517,9 +546,11 @@ void Daemon::reload() {
     next.queue = config_.queue;
     next.mark_bit = config_.mark_bit;
     next.firewall = config_.firewall;
+    next.action = config_.action;
     next.capacity = config_.capacity;
     next.events = config_.events;
     const std::vector<std::string> before = config_.interfaces;
+    const Scope scope = config_.scope;
     config_ = std::move(next);
     set_log_level(config_.log_level);
     policy_.reset();
@@ -535,6 +566,9 @@ void Daemon::reload() {
         if (if_nametoindex(name.c_str()))
             if (auto done = attach_interface(name); !done)
                 spdlog::error("{}", done.error().message);
+    if (rules_ && (before != config_.interfaces || scope != config_.scope))
+        if (auto done = install_rules(); !done)
+            spdlog::error("{}", done.error().message);
     health("configuration reloaded");
 }
 
@@ -617,7 +651,18 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     }
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one); // full: it will wake anyway
-    return monitor_ ? queue::QueueVerdict::accept : queue::QueueVerdict::drop;
+    if (monitor_)
+        return queue::QueueVerdict::accept;
+    if (rejecter_) {
+        bt_reject told{};
+        told.tuple = parsed->tuple;
+        told.seq = parsed->seq;
+        told.ack = parsed->ack;
+        told.payload_len = parsed->payload_length;
+        told.tcp_flags = parsed->tcp_flags;
+        rejected_ += rejecter_->answer(told) ? 1 : 0;
+    }
+    return queue::QueueVerdict::drop;
 }
 
 void Daemon::handle_deep_findings() {

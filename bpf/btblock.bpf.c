@@ -4,6 +4,8 @@
  * include/btblock/inspect.h, the maps in maps.h, what both need from the kernel in env.h.
  */
 #include "env.h"
+#include "reject.h"
+#include "btblock/punt.h"
 
 #define BT_TC_NEXT (-1) /* TC_ACT_UNSPEC: other people's programs still run */
 #define BT_TC_DROP 2    /* TC_ACT_SHOT */
@@ -21,6 +23,8 @@ static BT_INLINE int bt_tc(struct __sk_buff *skb, __u32 link_len, __u32 hook)
 	parsed = bt_parse(&c, link_len, &scratch->pkt);
 	switch (bt_inspect(&c, parsed, scratch)) {
 	case BT_ACT_DROP:
+		if (parsed == BT_PARSED && (cfg->flags & BT_C_REJECT))
+			bt_describe_stage(c.hook, c.ifindex);
 		return BT_TC_DROP;
 	case BT_ACT_PUNT:
 		skb->mark |= cfg->mark;
@@ -65,6 +69,27 @@ int bt_xdp(struct xdp_md *xdp)
 		return XDP_PASS;
 	parsed = bt_parse(&c, BT_ETH_LEN, &scratch->pkt);
 	return bt_inspect_early(&c, parsed, scratch) == BT_ACT_DROP ? XDP_DROP : XDP_PASS;
+}
+
+/* Matches of the firewall (xt_bpf), which answer 1 or 0. The packet starts at its IP header. */
+SEC("socket")
+int bt_pass_filter(struct __sk_buff *skb)
+{
+	struct bt_ctx c = { skb, BT_HOOK_OUTPUT, 0 };
+
+	return !bt_filter_takes(&c);
+}
+
+SEC("socket")
+int bt_drop_filter(struct __sk_buff *skb)
+{
+	struct bt_ctx c = { skb, BT_HOOK_OUTPUT, 0 };
+	struct bt_pkt p;
+
+	if (!bt_filter_drops(&c, &p))
+		return 0;
+	bt_describe(&c, &p);
+	return 1;
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

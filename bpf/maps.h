@@ -24,6 +24,14 @@ struct {
 	__uint(max_entries, 262144); /* set at load */
 } bt_flows SEC(".maps");
 
+/* Half-flows as the punt filter knows them, before source NAT. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct bt_tuple);
+	__type(value, struct bt_flow);
+	__uint(max_entries, 32768);
+} bt_asked SEC(".maps");
+
 /* Condemned UDP sockets of inside hosts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -114,5 +122,11 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
 } bt_events SEC(".maps");
+
+/* Dropped packets whose ends are to be told, for action = reject. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} bt_rejects SEC(".maps");
 
 #endif

@@ -30,10 +30,11 @@ typedef unsigned long long bt_u64;
 /* ------------------------------------------------------------------ limits */
 
 enum {
-	BT_HEAD_LEN = 96,    /* payload bytes the kernel looks at */
-	BT_PUNT_BUDGET = 8,  /* payload packets of a half-flow that are inspected */
-	BT_BAN_PORTS = 8,    /* endpoints a ban entry can name */
-	BT_COMMENT_LEN = 48, /* operator's comment on a ban or allow entry, NUL-terminated */
+	BT_HEAD_LEN = 96,     /* payload bytes the kernel looks at */
+	BT_REJECT_RATE = 100, /* answers to dropped packets a second and CPU */
+	BT_PUNT_BUDGET = 8,   /* payload packets of a half-flow that are inspected */
+	BT_BAN_PORTS = 8,     /* endpoints a ban entry can name */
+	BT_COMMENT_LEN = 48,  /* operator's comment on a ban or allow entry, NUL-terminated */
 };
 
 #define BT_NSEC_PER_SEC 1000000000ULL
@@ -222,6 +223,8 @@ struct bt_allow {
 enum {                             /* bt_config.flags */
        BT_C_MONITOR = 1 << 0,      /* count and report, drop nothing */
        BT_C_STRICT_PORTS = 1 << 1, /* whitelisted ports are exempt from everything */
+       BT_C_FILTERED = 1 << 2,     /* what reaches TC egress has passed the punt filter (punt.h) */
+       BT_C_REJECT = 1 << 3,       /* the daemon answers what is dropped */
 };
 
 enum { BT_WHITELIST_PORTS = 32 };
@@ -258,8 +261,11 @@ struct bt_fanout {
 struct bt_percpu {
 	bt_u64 flow_window_ns;
 	bt_u64 event_window_ns;
+	bt_u64 reject_window_ns;
 	bt_u32 flows;
 	bt_u32 events;
+	bt_u32 rejects;
+	bt_u32 pad;
 };
 
 /* ------------------------------------------------------------------ events */
@@ -281,6 +287,15 @@ struct bt_event {
 	bt_u8 monitor;   /* 1: monitor mode, a drop was only counted */
 	bt_u8 client_is; /* 0 unknown, 1 tuple.src is inside, 2 tuple.dst is inside */
 	bt_u8 pad;
+};
+
+/* Record of the ring buffer bt_rejects: a dropped packet whose ends are to be told. */
+struct bt_reject {
+	struct bt_tuple tuple; /* of the packet, as seen at the hook */
+	bt_u32 seq, ack;       /* TCP */
+	bt_u32 payload_len;
+	bt_u8 tcp_flags;
+	bt_u8 pad[3];
 };
 
 /* ------------------------------------------------------------------ counters */
@@ -311,6 +326,7 @@ enum bt_stat {
 	BT_S_LEAKED_UDP_TRACKER,
 	BT_S_LEAKED_HTTP,
 	BT_S_LEAKED_LSD,
+	BT_S_REJECTED,   /* dropped packets that were answered (action = reject) */
 	BT_S_DETECTIONS, /* first of BT_EV_COUNT counters, one per evidence code */
 	BT_S_COUNT = BT_S_DETECTIONS + 26,
 };
@@ -328,7 +344,8 @@ BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
 BT_STATIC_ASSERT(sizeof(struct bt_client) == 88, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
 BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
-BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 24, "bt_percpu");
+BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 40, "bt_percpu");
 BT_STATIC_ASSERT(sizeof(struct bt_event) == 64, "bt_event");
+BT_STATIC_ASSERT(sizeof(struct bt_reject) == 56, "bt_reject");
 
 #endif

@@ -797,7 +797,7 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 	punt = s->judgement == BT_J_PUNT && bt_can_punt(c) && cfg->lease_until_ns > now;
 	if (s->judgement == BT_J_PUNT)
 		f->punted = 1;
-	if (s->judgement == BT_J_PUNT && !punt) {
+	if (s->judgement == BT_J_PUNT && !punt && !(bt_owner(c) & 1 && cfg->flags & BT_C_FILTERED)) {
 		f->leaky = 1; /* what it was will only be known later, if ever */
 		bt_count(c, BT_S_PUNT_NO_LEASE);
 	}
@@ -904,8 +904,8 @@ static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parse
 	const struct bt_config *cfg = bt_settings(c);
 	const struct bt_pkt *p = &s->pkt;
 
-	if (!cfg || parsed == BT_PARSED_NONE || (cfg->flags & BT_C_MONITOR))
-		return BT_ACT_PASS;
+	if (!cfg || parsed == BT_PARSED_NONE || (cfg->flags & (BT_C_MONITOR | BT_C_REJECT)))
+		return BT_ACT_PASS; /* TC drops it, and describes what is to be answered */
 	if (bt_run_banned(c, s)) {
 		bt_count(c, BT_S_SEEN);
 		return bt_dropped(c, cfg, BT_S_DROP_BAN);

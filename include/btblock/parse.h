@@ -22,7 +22,7 @@ struct bt_pkt {
 	struct bt_tuple tuple;
 	bt_u32 payload_off; /* from the start of the packet */
 	bt_u32 payload_len;
-	bt_u32 seq; /* TCP */
+	bt_u32 seq, ack; /* TCP */
 	bt_u8 tcp_flags;
 	bt_u8 pad[3];
 };
@@ -47,6 +47,7 @@ static BT_INLINE enum bt_parsed bt_parse_l4(struct bt_ctx *c, bt_u32 off, bt_u32
 		if (hlen < 20)
 			return BT_PARSED_NONE;
 		p->seq = bt_be32(h + 4);
+		p->ack = bt_be32(h + 8);
 		p->tcp_flags = h[13];
 	} else {
 		return BT_PARSED_OTHER;

@@ -153,6 +153,12 @@ Result<void> Daemon::set_up() {
     links_.emplace(std::move(*links));
     if (auto done = load_programs(); !done)
         return done;
+    if (config_.action == DropAction::reject) {
+        auto rejecter = queue::Rejecter::open(config_.mark());
+        if (!rejecter)
+            return rejecter.error();
+        rejecter_ = std::move(*rejecter);
+    }
     if (auto done = fill_maps(); !done)
         return done;
     if (auto done = open_queues(); !done)
@@ -166,6 +172,11 @@ Result<void> Daemon::set_up() {
     if (!ring)
         return ring.error();
     ring_ = std::move(*ring);
+    if (rejecter_)
+        if (auto done = ring_->add_rejects(maps_.rejects_fd.get(),
+                                           [this](const bt_reject& r) { rejected_ += rejecter_->answer(r) ? 1 : 0; });
+            !done)
+            return done;
     lease_ = std::make_unique<Lease>(maps_, config_.queue.fail_open || workers_.empty(), [this] {
         const auto alive = [now = monotonic_ns()](const auto& worker) { return worker->healthy(now); };
         return !workers_.empty() && std::all_of(workers_.begin(), workers_.end(), alive);
@@ -278,6 +289,10 @@ Result<void> Daemon::fill_maps() {
     settings.fanout_ports = config_.fanout.ports;
     if (config_.monitor_only)
         settings.flags |= BT_C_MONITOR;
+    if (rejecter_)
+        settings.flags |= BT_C_REJECT;
+    if (rules_ && rules_->filters())
+        settings.flags |= BT_C_FILTERED;
     if (config_.strict_whitelist)
         settings.flags |= BT_C_STRICT_PORTS;
     for (const std::uint16_t port : config_.whitelist_ports)
@@ -388,19 +403,32 @@ Result<void> Daemon::open_queues() {
             return worker.error();
         workers_.push_back(std::move(*worker));
     }
-    auto rules = firewall::make_rule_set(backend_of(config_.firewall), {.instance = pins_.instance,
-                                                                        .mark = config_.mark(),
-                                                                        .queue_first = config_.queue.first,
-                                                                        .queue_count = config_.queue.count,
-                                                                        .bypass = config_.queue.fail_open});
+    return install_rules();
+}
+
+Result<void> Daemon::install_rules() {
+    firewall::RuleOptions options{.instance = pins_.instance,
+                                  .mark = config_.mark(),
+                                  .queue_first = config_.queue.first,
+                                  .queue_count = config_.queue.count,
+                                  .bypass = config_.queue.fail_open};
+    options.filter = {.devices = config_.interfaces,
+                      .pass_program = pins_.map(bpf::program_name(bpf::Program::pass_filter)),
+                      .drop_program = pins_.map(bpf::program_name(bpf::Program::drop_filter)),
+                      .own_programs = config_.scope == Scope::output};
+    auto rules = firewall::make_rule_set(backend_of(config_.firewall), options);
     if (!rules)
         return rules.error();
     rules_ = std::move(*rules);
     if (auto installed = rules_->install(); !installed)
         return installed;
     for (const std::string& note : rules_->notes())
-        spdlog::info("firewall: {}", note);
-    return {};
+        spdlog::warn("firewall: {}", note);
+    auto settings = maps_.read_config();
+    if (!settings)
+        return settings.error();
+    settings->flags = rules_->filters() ? settings->flags | BT_C_FILTERED : settings->flags & ~BT_C_FILTERED;
+    return maps_.write_config(*settings);
 }
 
 Result<void> Daemon::attach_interface(const std::string& name) {
@@ -552,6 +580,7 @@ void Daemon::collect_counters() {
     add(BT_S_QUEUE_DROPPED, dropped, queue_dropped_);
     add(BT_S_QUEUE_PASSED, passed, queue_passed_);
     add(BT_S_LEAKED_HTTP, tables_->leaked_http(), leaked_http_);
+    add(BT_S_REJECTED, rejected_, rejected_counted_);
     add(BT_S_EVENTS_LOST, bus_->totals().lost, bus_lost_);
 }
 
@@ -606,6 +635,7 @@ void Daemon::apply(const Config& wanted) {
     next.inside = wanted.inside;
     next.monitor_only = wanted.monitor_only;
     next.ban = wanted.ban;
+    next.fanout = wanted.fanout;
     next.whitelist_ports = wanted.whitelist_ports;
     next.strict_whitelist = wanted.strict_whitelist;
     next.allow = wanted.allow;
@@ -648,6 +678,9 @@ void Daemon::apply(const Config& wanted) {
             if (auto detached = bpf::detach(name, pins_); !detached)
                 spdlog::warn("{}", detached.error().message);
         }
+    if (rules_ && before.interfaces != config_.interfaces)
+        if (auto done = install_rules(); !done)
+            spdlog::error("{}", done.error().message);
     health("configuration reloaded" + (waiting.empty() ? "" : "; until a restart these stay as they were: " + waiting));
 }
 
@@ -734,7 +767,18 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     }
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one); // full: it will wake anyway
-    return monitor_ ? queue::QueueVerdict::accept : queue::QueueVerdict::drop;
+    if (monitor_)
+        return queue::QueueVerdict::accept;
+    if (rejecter_) {
+        bt_reject told{};
+        told.tuple = parsed->tuple;
+        told.seq = parsed->seq;
+        told.ack = parsed->ack;
+        told.payload_len = parsed->payload_length;
+        told.tcp_flags = parsed->tcp_flags;
+        rejected_ += rejecter_->answer(told) ? 1 : 0;
+    }
+    return queue::QueueVerdict::drop;
 }
 
 void Daemon::handle_deep_findings() {

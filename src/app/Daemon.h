@@ -16,6 +16,7 @@
 #include "firewall/RuleSet.h"
 #include "net/LinkWatcher.h"
 #include "policy/BanPolicy.h"
+#include "queue/Rejecter.h"
 #include "queue/Worker.h"
 
 #include <atomic>
@@ -56,6 +57,7 @@ private:
     Result<void> fill_maps();
     Result<void> refresh_network(); // inside, never-ban: at start and when addresses change
     Result<void> open_queues();
+    Result<void> install_rules(); // again after another set of interfaces
     Result<void> attach_interface(const std::string& name);
     void tear_down();
 
@@ -101,6 +103,7 @@ private:
     std::map<std::string, bpf::Attached> attached_;
     std::unique_ptr<firewall::RuleSet> rules_;
     std::vector<std::unique_ptr<detect::Inspector>> inspectors_;
+    std::unique_ptr<queue::Rejecter> rejecter_; // only with action = reject; before the workers, who use it
     std::vector<std::unique_ptr<queue::Worker>> workers_;
     std::unique_ptr<Lease> lease_;
     std::unique_ptr<bpf::EventStream> ring_;
@@ -114,6 +117,8 @@ private:
     std::vector<DeepFinding> findings_;                                                   // under findings_mutex_
     std::atomic<bool> monitor_{false}, block_socks_{false};                               // of config_, for the workers
     std::uint64_t queue_dropped_ = 0, queue_passed_ = 0, leaked_http_ = 0, bus_lost_ = 0; // already in the counters
+    std::atomic<std::uint64_t> rejected_{0};
+    std::uint64_t rejected_counted_ = 0;
     std::uint64_t punted_before_ = 0; // by an earlier daemon on the same pins
     std::uint64_t last_sweep_ns_ = 0;
     std::uint64_t next_refresh_ns_ = 0;

@@ -14,13 +14,6 @@ namespace {
 
 // Keys that the parser knows and this version does not act on: refused rather than silently ignored.
 Result<void> check_supported(const Config& config) {
-    if (config.action == DropAction::reject)
-        return error("action = \"reject\" is not implemented in this version; use \"drop\"", ExitCode::usage);
-    if (config.scope == Scope::output)
-        return error(
-            "scope = \"output\" is not implemented in this version; local traffic is judged by the kernel detectors "
-            "at egress with the default scope",
-            ExitCode::usage);
     if (!config.metrics.listen.empty())
         return error("metrics.listen is not implemented in this version", ExitCode::usage);
     if (config.xdp == XdpMode::offload)

@@ -158,6 +158,7 @@ Json status_json(const MapsSummary& maps, const StatusExtras& extras) {
                          {"passed", seen - std::min(seen, drops)},
                          {"dropped", drops},
                          {"punted", counter(BT_S_PUNTED)},
+                         {"rejected", counter(BT_S_REJECTED)},
                          {"monitored", counter(BT_S_MONITORED)},
                          {"not_punted", counter(BT_S_PUNT_NO_LEASE)},
                          {"not_parsed", counter(BT_S_PARSE_SKIPPED)},

@@ -14,6 +14,22 @@ Result<std::unique_ptr<EventStream>> EventStream::open(int ring, Handler handler
     return stream;
 }
 
+Result<void> EventStream::add_rejects(int ring, RejectHandler handler) {
+    reject_handler_ = std::move(handler);
+    if (ring_buffer__add(ring_, ring, receive_reject, this) < 0)
+        return errno_error("opening the ring buffer of rejected packets");
+    return {};
+}
+
+int EventStream::receive_reject(void* self, void* data, std::size_t size) {
+    if (size != sizeof(bt_reject))
+        return 0;
+    bt_reject record;
+    std::memcpy(&record, data, sizeof record);
+    static_cast<EventStream*>(self)->reject_handler_(record);
+    return 0;
+}
+
 EventStream::~EventStream() {
     ring_buffer__free(ring_);
 }

@@ -16,6 +16,7 @@ using Counters = std::array<std::uint64_t, BT_S_COUNT>;
 struct Maps {
     Map<bt_addr, bt_ban> bans;
     Map<bt_tuple, bt_flow> flows;
+    Map<bt_tuple, bt_flow> asked; // half-flows of the punt filter; not pinned
     Map<bt_endpoint, bt_mark> sockets;
     Map<bt_peer_key, bt_mark> peers;
     Map<bt_addr, bt_client> clients;
@@ -26,6 +27,7 @@ struct Maps {
     Map<bt_u32, bt_u64> user_stats; // counters of the daemon, indexed by bt_stat like the kernel's
     Fd stats_fd;                    // the kernel's: per-CPU array of u64
     Fd events_fd;                   // ring buffer of bt_event
+    Fd rejects_fd;                  // ring buffer of bt_reject; not pinned
 
     // Sums over the CPUs and over kernel and daemon.
     [[nodiscard]] Result<Counters> stats() const;

@@ -135,6 +135,12 @@ Result<Object> Object::load_pinned(const Features& features, const Capacity& cap
             return copied.error();
         object->inherited_allow_ = true;
     }
+    for (const Program which : {Program::pass_filter, Program::drop_filter}) { // the firewall finds them by path
+        const std::string path = pins.map(program_name(which));
+        unlink(path.c_str());
+        if (bpf_obj_pin(object->program_fd(which), path.c_str()) < 0)
+            return errno_error("pinning " + path);
+    }
     return object;
 }
 
@@ -150,8 +156,7 @@ Result<void> Object::pin_maps(const Pins& pins) {
 }
 
 int Object::program_fd(Program which) const {
-    return bpf_program__fd(
-        bpf_object__find_program_by_name(skeleton_->obj, program_names[static_cast<std::size_t>(which)]));
+    return bpf_program__fd(bpf_object__find_program_by_name(skeleton_->obj, program_name(which)));
 }
 
 Result<Maps> Object::maps() const {
@@ -167,6 +172,7 @@ Result<Maps> Object::maps() const {
     const auto& m = skeleton_->maps;
     take(maps.bans, m.bt_bans);
     take(maps.flows, m.bt_flows);
+    take(maps.asked, m.bt_asked);
     take(maps.sockets, m.bt_sockets);
     take(maps.peers, m.bt_peers);
     take(maps.clients, m.bt_clients);
@@ -177,6 +183,7 @@ Result<Maps> Object::maps() const {
     take(maps.user_stats, m.bt_user_stats);
     maps.stats_fd = Fd(dup(bpf_map__fd(m.bt_stats)));
     maps.events_fd = Fd(dup(bpf_map__fd(m.bt_events)));
+    maps.rejects_fd = Fd(dup(bpf_map__fd(m.bt_rejects)));
     if (!failure.empty())
         return error(failure);
     return maps;

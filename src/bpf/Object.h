@@ -21,9 +21,13 @@ struct Capacity {
     unsigned sockets = 65536;
 };
 
-enum class Program { ingress_l2, ingress_l3, egress_l2, egress_l3, xdp };
-inline constexpr std::array<const char*, 5> program_names{"bt_ingress_l2", "bt_ingress_l3", "bt_egress_l2",
-                                                          "bt_egress_l3", "bt_xdp"};
+enum class Program { ingress_l2, ingress_l3, egress_l2, egress_l3, xdp, pass_filter, drop_filter };
+inline constexpr std::array<const char*, 7> program_names{
+    "bt_ingress_l2", "bt_ingress_l3", "bt_egress_l2", "bt_egress_l3", "bt_xdp", "bt_pass_filter", "bt_drop_filter"};
+
+constexpr const char* program_name(Program which) {
+    return program_names[static_cast<std::size_t>(which)];
+}
 
 class Object {
 public:

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "firewall/IptablesRules.h"
 
-#include "firewall/Command.h"
+#include "firewall/IptablesTool.h"
 #include "firewall/NftRules.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <spdlog/fmt/fmt.h>
 #include <sstream>
-#include <unistd.h>
 
 namespace btblock::firewall {
 
@@ -17,20 +15,6 @@ namespace {
 
 constexpr std::size_t longest_chain_name = 28;
 constexpr std::string_view chain_prefix = "BTBLOCK-";
-
-struct Family {
-    std::string tool;        // also the start of the other tools' names
-    std::string table_names; // lists the legacy tables of this network namespace
-};
-
-const Family ipv4{"iptables", "/proc/thread-self/net/ip_tables_names"};
-const Family ipv6{"ip6tables", "/proc/thread-self/net/ip6_tables_names"};
-
-struct Tool {
-    std::string command;
-    std::string restore;
-    Flavour flavour;
-};
 
 std::uint32_t fnv1a(std::string_view text) {
     std::uint32_t hash = 2166136261u;
@@ -45,49 +29,15 @@ std::string probe_chain_name(std::string_view instance) {
 }
 
 std::string rule_text(const RuleOptions& options, std::string_view chain) {
-    const unsigned last = options.queue_first + options.queue_count - 1u;
-    const std::string queues = options.queue_count == 1
-                                   ? fmt::format("--queue-num {}", options.queue_first)
-                                   : fmt::format("--queue-balance {}:{}", options.queue_first, last);
-    return fmt::format("-A {} -m mark --mark {:#x}/{:#x} -j NFQUEUE {}{}\n", chain, options.mark, options.mark, queues,
-                       options.bypass ? " --queue-bypass" : "");
-}
-
-// The tool of the plain name first: it is what the operator's other rules use.
-std::vector<Tool> available_tools(const Family& family) {
-    std::vector<Tool> tools;
-    const auto add = [&](const std::string& command, Flavour flavour) {
-        const bool known = std::ranges::any_of(tools, [&](const Tool& t) { return t.flavour == flavour; });
-        if (!known && find_tool(command) && find_tool(command + "-restore"))
-            tools.push_back({command, command + "-restore", flavour});
-    };
-    if (auto version = run_command({family.tool, "-V"}); version && version->succeeded())
-        add(family.tool, version->out.find("nf_tables") != std::string::npos ? Flavour::nf_tables : Flavour::legacy);
-    add(family.tool + "-nft", Flavour::nf_tables);
-    add(family.tool + "-legacy", Flavour::legacy);
-    return tools;
-}
-
-Result<CommandOutput> list_raw(const Tool& tool) {
-    return run_command({tool.command, "-w", "5", "-t", "raw", "-S"});
-}
-
-Result<void> restore(const Tool& tool, const std::string& text) {
-    auto output = run_command({tool.restore, "-w", "5", "--noflush"}, text);
-    if (!output)
-        return output.error();
-    if (!output->succeeded())
-        return error(tool.restore + ": " + output->complaint());
-    return {};
+    return fmt::format("-A {} -m mark --mark {:#x}/{:#x} -j {}\n", chain, options.mark, options.mark,
+                       iptables_queue_target(options));
 }
 
 Result<void> install_with(const Tool& tool, const RuleOptions& options) {
-    auto listing = list_raw(tool);
+    auto listing = list_table(tool, "raw");
     if (!listing)
         return listing.error();
-    if (!listing->succeeded())
-        return error(tool.command + ": " + listing->complaint());
-    const ChainState state = iptables_chain_state(listing->out, iptables_chain_name(options.instance));
+    const ChainState state = iptables_chain_state(*listing, iptables_chain_name(options.instance));
     return restore(tool, iptables_install_text(options, state.jumps));
 }
 
@@ -100,69 +50,52 @@ Result<void> probe_with(const Tool& tool, const RuleOptions& options) {
     return restore(tool, iptables_remove_text(chain, {}, true));
 }
 
-// The first tool that does it, or what each said.
-template <typename Action> Result<Tool> first_that_works(const Family& family, Action action) {
-    const std::vector<Tool> tools = available_tools(family);
-    if (tools.empty())
-        return error(family.tool + ": no such program");
-    std::string said;
-    for (const Tool& tool : tools) {
-        Result<void> done = action(tool);
-        if (done)
-            return tool;
-        said += (said.empty() ? "" : "; ") + done.error().message;
-    }
-    return error(said);
-}
-
 // Merely asking the legacy tool would register its hooks in the kernel.
-bool legacy_table_exists(const Family& family) {
+bool legacy_table_exists(const Family& family, const std::string& table) {
     errno = 0;
     std::ifstream names(family.table_names);
     if (!names)
         return errno != ENOENT; // not readable: let the tool say why
     std::string name;
     while (names >> name)
-        if (name == "raw")
+        if (name == table)
             return true;
     return false;
 }
 
-Result<int> remove_chain(const Tool& tool, std::string_view listing, std::string_view chain) {
+Result<int> remove_chain(const Tool& tool, const std::string& table, std::string_view listing, std::string_view chain) {
     const ChainState state = iptables_chain_state(listing, chain);
     if (!state.exists && state.jumps.empty())
         return 0;
-    if (auto removed = restore(tool, iptables_remove_text(chain, state.jumps, state.exists)); !removed)
+    if (auto removed = restore(tool, iptables_remove_text(chain, state.jumps, state.exists, table)); !removed)
         return removed.error();
     return 1;
 }
 
-Result<int> remove_family(const Family& family, const std::string& instance, std::optional<Flavour> except) {
+Result<int> remove_from_table(const Family& family, const std::string& table, const std::string& instance,
+                              std::optional<Flavour> except) {
     int removed = 0;
     for (const Tool& tool : available_tools(family)) {
-        if (tool.flavour == except || (tool.flavour == Flavour::legacy && !legacy_table_exists(family)))
+        if (tool.flavour == except || (tool.flavour == Flavour::legacy && !legacy_table_exists(family, table)))
             continue;
-        auto listing = list_raw(tool);
-        if (!listing)
-            return listing.error();
-        if (!listing->succeeded()) {
-            if (says_unsupported(listing->err))
+        auto listing = list_table(tool, table);
+        if (!listing) {
+            if (says_unsupported(listing.error().message))
                 continue;
-            return error(tool.command + ": " + listing->complaint());
+            return listing.error();
         }
-        auto chain = remove_chain(tool, listing->out, iptables_chain_name(instance));
+        auto chain = remove_chain(tool, table, *listing, iptables_chain_name(instance));
         if (!chain)
             return chain;
-        if (auto probe_chain = remove_chain(tool, listing->out, probe_chain_name(instance)); !probe_chain)
+        if (auto probe_chain = remove_chain(tool, table, *listing, probe_chain_name(instance)); !probe_chain)
             return probe_chain;
         removed += *chain;
     }
     return removed;
 }
 
-// The kernel may have no IPv6, or have it turned off at boot.
-bool ipv6_exists() {
-    return access("/proc/thread-self/net/if_inet6", F_OK) == 0;
+Result<int> remove_family(const Family& family, const std::string& instance, std::optional<Flavour> except) {
+    return remove_from_table(family, "raw", instance, except);
 }
 
 } // namespace
@@ -189,8 +122,17 @@ std::string iptables_install_text(const RuleOptions& options, const std::vector<
     return text + "COMMIT\n";
 }
 
-std::string iptables_remove_text(std::string_view chain, const std::vector<std::string>& jumps, bool chain_exists) {
-    std::string text = "*raw\n";
+std::string iptables_queue_target(const RuleOptions& options) {
+    const unsigned last = options.queue_first + options.queue_count - 1u;
+    const std::string queues = options.queue_count == 1
+                                   ? fmt::format("--queue-num {}", options.queue_first)
+                                   : fmt::format("--queue-balance {}:{}", options.queue_first, last);
+    return "NFQUEUE " + queues + (options.bypass ? " --queue-bypass" : "");
+}
+
+std::string iptables_remove_text(std::string_view chain, const std::vector<std::string>& jumps, bool chain_exists,
+                                 std::string_view table) {
+    std::string text = fmt::format("*{}\n", table);
     for (const std::string& jump : jumps)
         text += "-D " + jump + "\n";
     if (chain_exists)
@@ -218,6 +160,16 @@ Result<void> probe_iptables(const RuleOptions& options) {
     if (!tool)
         return tool.error();
     return {};
+}
+
+Result<int> remove_punt_filter(const std::string& instance) {
+    auto v4 = remove_from_table(ipv4, "mangle", instance, std::nullopt);
+    auto v6 = remove_from_table(ipv6, "mangle", instance, std::nullopt);
+    if (!v4)
+        return v4;
+    if (!v6)
+        return v6;
+    return *v4 + *v6;
 }
 
 Result<int> remove_iptables_rules(const std::string& instance, std::optional<Flavour> except) {
@@ -252,13 +204,16 @@ Result<void> IptablesRules::install() {
     note(remove_family(ipv4, options_.instance, v4->flavour));
     if (v6)
         note(remove_family(ipv6, options_.instance, v6->flavour));
-    return {};
+    return install_filter(options_);
 }
 
 Result<void> IptablesRules::remove() {
+    auto filter = remove_punt_filter(options_.instance);
     auto removed = remove_iptables_rules(options_.instance);
     if (!removed)
         return removed.error();
+    if (!filter)
+        return filter.error();
     return {};
 }
 

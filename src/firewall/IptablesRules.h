@@ -18,7 +18,10 @@ std::string iptables_chain_name(std::string_view instance);
 // `jumps` are those that exist now, as rule specifications ("PREROUTING -j CHAIN"); one proper jump is left in place,
 // anything else is replaced.
 std::string iptables_install_text(const RuleOptions& options, const std::vector<std::string>& jumps);
-std::string iptables_remove_text(std::string_view chain, const std::vector<std::string>& jumps, bool chain_exists);
+std::string iptables_remove_text(std::string_view chain, const std::vector<std::string>& jumps, bool chain_exists,
+                                 std::string_view table = "raw");
+// "NFQUEUE" and its options.
+std::string iptables_queue_target(const RuleOptions& options);
 
 // What a listing (`iptables -t raw -S`) says about a chain.
 struct ChainState {
@@ -33,6 +36,9 @@ enum class Flavour { nf_tables, legacy };
 Result<void> probe_iptables(const RuleOptions& options);
 // Leaves the rules of the flavour `except` alone.
 Result<int> remove_iptables_rules(const std::string& instance, std::optional<Flavour> except = std::nullopt);
+
+// The chain of PuntFilter.h. Returns how many there were.
+Result<int> remove_punt_filter(const std::string& instance);
 
 class IptablesRules final : public RuleSet {
 public:

@@ -97,13 +97,16 @@ Result<void> NftRules::install() {
         return loaded;
     if (auto other = remove_iptables_rules(options_.instance); !other)
         notes_.push_back("looking for rules that an earlier run left in iptables: " + other.error().message);
-    return {};
+    return install_filter(options_);
 }
 
 Result<void> NftRules::remove() {
+    auto filter = remove_punt_filter(options_.instance);
     auto removed = remove_nft_rules(options_.instance);
     if (!removed)
         return removed.error();
+    if (!filter)
+        return filter.error();
     return {};
 }
 

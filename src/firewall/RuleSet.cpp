@@ -3,6 +3,7 @@
 
 #include "firewall/IptablesRules.h"
 #include "firewall/NftRules.h"
+#include "firewall/PuntFilter.h"
 
 #include <algorithm>
 
@@ -61,6 +62,20 @@ Result<void> check_instance(std::string_view instance) {
     return {};
 }
 
+Result<void> RuleSet::install_filter(const RuleOptions& options) {
+    filters_ = false;
+    if (options.filter.devices.empty())
+        return {};
+    auto installed = install_punt_filter(options);
+    filters_ = static_cast<bool>(installed);
+    if (!installed)
+        notes_.push_back(
+            "what only leaves through a guarded device is judged by the kernel alone, HTTP requests are not "
+            "read there: " +
+            installed.error().message);
+    return {};
+}
+
 Result<std::unique_ptr<RuleSet>> make_rule_set(Backend backend, const RuleOptions& options) {
     if (backend == Backend::none)
         return std::unique_ptr<RuleSet>(std::make_unique<NoRules>());
@@ -97,11 +112,14 @@ Result<int> remove_all_rules(const std::string& instance) {
         return named.error();
     auto nft = remove_nft_rules(instance);
     auto iptables = remove_iptables_rules(instance); // also when nft failed: remove what can be removed
+    auto filter = remove_punt_filter(instance);
     if (!nft)
         return nft;
     if (!iptables)
         return iptables;
-    return *nft + *iptables;
+    if (!filter)
+        return filter;
+    return *nft + *iptables + *filter;
 }
 
 } // namespace btblock::firewall

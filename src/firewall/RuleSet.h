@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The one firewall rule that btblock needs: packets whose mark has the punt bit go from raw PREROUTING to an NFQUEUE.
-// It lives in an own nftables table or an own iptables chain; no rule of anybody else is changed.
+// The firewall rules that btblock needs. Packets whose mark has the punt bit go from raw PREROUTING to an NFQUEUE; of
+// packets that only leave through a guarded device those that the punt filter picks (PuntFilter.h).
+// They live in an own nftables table or own iptables chains; no rule of anybody else is changed.
 #pragma once
 
 #include "core/Result.h"
@@ -13,11 +14,19 @@
 
 namespace btblock::firewall {
 
+// Of the punt filter, see PuntFilter.h.
+struct FilterOptions {
+    std::vector<std::string> devices;       // guarded ones; none: no punt filter
+    std::string pass_program, drop_program; // paths of pinned socket filters
+    bool own_programs = false;              // also what this machine itself sends
+};
+
 struct RuleOptions {
     std::string instance;          // 1 to 64 of A-Z a-z 0-9 _ -, not starting with '-'
     std::uint32_t mark = 0;        // packets with (mark & this) == this; never 0
     std::uint16_t queue_first = 0; // queues queue_first .. queue_first + queue_count - 1, one flow staying on one queue
     std::uint16_t queue_count = 1;
+    FilterOptions filter{};
     bool bypass = true; // fail open: packets pass while nobody listens on the queue
 };
 
@@ -30,8 +39,8 @@ public:
     RuleSet& operator=(const RuleSet&) = delete;
     virtual ~RuleSet() = default; // leaves the rules as they are
 
-    // Idempotent: twice gives the same rules. What another back end left of this instance is removed. On an error
-    // nothing of this call stays behind.
+    // Idempotent: twice gives the same rules, other options replace them. What another back end left of this instance
+    // is removed. On an error nothing of this call stays behind.
     virtual Result<void> install() = 0;
     // Idempotent.
     virtual Result<void> remove() = 0;
@@ -39,8 +48,13 @@ public:
 
     // What the operator may want to know after install(), for instance that IPv6 has no rule and why.
     [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
+    // Whether the punt filter is in place; notes() say why not.
+    [[nodiscard]] bool filters() const noexcept { return filters_; }
 
 protected:
+    // Last step of install(): the punt filter, or a note.
+    Result<void> install_filter(const RuleOptions& options);
+    bool filters_ = false;
     std::vector<std::string> notes_;
 };
 

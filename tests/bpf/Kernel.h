@@ -85,6 +85,7 @@ public:
     void reset() {
         clear(maps.bans);
         clear(maps.flows);
+        clear(maps.asked);
         clear(maps.sockets);
         clear(maps.peers);
         clear(maps.clients);

@@ -68,6 +68,11 @@ def session(options):
     # policies: 0 forced, 1 enabled, 2 disabled; levels: 1 plain text, 2 RC4, 3 both
     policy, level = {"plain": (2, 1), "rc4": (0, 2), "any": (1, 3)}[options.encryption]
     settings.update(in_enc_policy=policy, out_enc_policy=policy, allowed_enc_level=level, prefer_rc4=level == 2)
+    if options.proxy:
+        kind, _, where = options.proxy.partition("://")
+        address, port = endpoint(where)
+        settings.update(proxy_type={"socks5": 2, "http": 4}[kind], proxy_hostname=address, proxy_port=port,
+                        proxy_peer_connections=True, proxy_tracker_connections=True)
     if options.dht:
         settings.update(enable_dht=True, dht_bootstrap_nodes=",".join(options.dht))
     return lt.session(settings)
@@ -133,6 +138,7 @@ def main():
     p.add_argument("--transport", choices=["tcp", "utp", "both"], default="both")
     p.add_argument("--encryption", choices=["plain", "rc4", "any"], default="plain")
     p.add_argument("--dht", action="append", default=[], help="IP:PORT of a DHT node")
+    p.add_argument("--proxy", help="socks5://IP:PORT or http://IP:PORT for peers and trackers")
     p = commands.add_parser("dht")
     p.add_argument("--listen", required=True, nargs="+")
     options = parser.parse_args()

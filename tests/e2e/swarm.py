@@ -23,13 +23,14 @@ class Peer:
     """A libtorrent peer; `status()` is its last status line."""
 
     def __init__(self, lab, ns, address, port, torrent, directory, seed=False, connect=(), transport="both",
-                 encryption="plain", dht=()):
+                 encryption="plain", dht=(), extra=()):
         argv = [PYTHON, script("peer.py"), "run", "--torrent", torrent, "--dir", directory,
                 "--listen", f"{bracket(address)}:{port}", "--transport", transport, "--encryption", encryption]
         argv += ["--seed"] if seed else []
         for option, values in (("--connect", connect), ("--dht", dht)):
             for value in values:
                 argv += [option, value]
+        argv += extra
         os.makedirs(directory, exist_ok=True)
         self.process = lab.start(ns, argv, "seeder" if seed else "leecher")
 
@@ -125,6 +126,7 @@ class Swarm:
         self.find = find.split(",")
         self.size, self.transmission, self.runs = size, transmission, 0
         self.tracker, self.dht = None, []
+        self.extra = []  # options of the clients started from now on
         trackers = []
         for scheme in ("http", "udp"):
             if scheme in self.find:
@@ -159,12 +161,12 @@ class Swarm:
         if "inbound" in self.find and seed:
             connect = [f"{bracket(client(self.family))}:{LEECH_PORT + n}" for n in range(1, 5)]
         return Peer(self.lab, ns, address, port, self.torrent, directory, seed, connect, self.transport,
-                    self.encryption, self.dht[:3])
+                    self.encryption, self.dht[:3], self.extra)
 
-    def leech(self):
-        """A fresh client in the client namespace that wants the torrent."""
+    def leech(self, ns=None, address=None):
+        """A fresh client that wants the torrent, by default in the client namespace."""
         self.runs += 1
-        return self._client(self.lab.client, client(self.family), LEECH_PORT + self.runs,
+        return self._client(ns or self.lab.client, address or client(self.family), LEECH_PORT + self.runs,
                             self.lab.file(f"leech-{self.runs}"))
 
     def announces(self, address=None):

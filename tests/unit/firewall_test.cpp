@@ -4,6 +4,7 @@
 #include "firewall/IptablesRules.h"
 #include "firewall/MarkCheck.h"
 #include "firewall/NftRules.h"
+#include "firewall/PuntFilter.h"
 #include "firewall/RuleSet.h"
 #include "unit/own_netns.h"
 
@@ -227,6 +228,32 @@ TEST(Firewall, IptablesText) {
               "*raw\n-D OUTPUT -j BTBLOCK-main\n-F BTBLOCK-main\n-X BTBLOCK-main\nCOMMIT\n");
 }
 
+RuleOptions filter_options() {
+    RuleOptions options = main_options();
+    options.filter = {
+        .devices = {"wan0", "wan1"}, .pass_program = "/p/pass", .drop_program = "/p/drop", .own_programs = false};
+    return options;
+}
+
+TEST(Firewall, PuntFilterText) {
+    const std::string chain = "*mangle\n:BTBLOCK-main - [0:0]\n"
+                              "-A BTBLOCK-main -i wan0 -j RETURN\n-A BTBLOCK-main -i wan1 -j RETURN\n"
+                              "-A BTBLOCK-main -m bpf --object-pinned /p/pass -j RETURN\n"
+                              "-A BTBLOCK-main -m bpf --object-pinned /p/drop -j DROP\n"
+                              "-A BTBLOCK-main -j NFQUEUE --queue-num 7 --queue-bypass\n";
+    RuleOptions options = filter_options();
+    const std::vector<std::string> forward{"FORWARD -o wan0 -j BTBLOCK-main", "FORWARD -o wan1 -j BTBLOCK-main"};
+    EXPECT_EQ(punt_filter_jumps(options), forward);
+    EXPECT_EQ(punt_filter_text(options, {}),
+              chain + "-A FORWARD -o wan0 -j BTBLOCK-main\n-A FORWARD -o wan1 -j BTBLOCK-main\nCOMMIT\n");
+    EXPECT_EQ(punt_filter_text(options, forward), chain + "COMMIT\n");
+    options.filter.own_programs = true;
+    options.filter.devices = {"wan0"};
+    EXPECT_EQ(punt_filter_jumps(options),
+              (std::vector<std::string>{"FORWARD -o wan0 -j BTBLOCK-main", "OUTPUT -o wan0 -j BTBLOCK-main"}));
+    EXPECT_THAT(punt_filter_text(options, forward), HasSubstr("-D FORWARD -o wan1 -j BTBLOCK-main\n"));
+}
+
 TEST(Firewall, IptablesChainNames) {
     EXPECT_EQ(iptables_chain_name("main"), "BTBLOCK-main");
     const std::string longest(20, 'a');
@@ -408,6 +435,20 @@ TEST(FirewallKernel, Nftables) {
 TEST(FirewallKernel, Automatic) {
     SKIP_WITHOUT_BACKEND(Backend::automatic);
     own_netns::run([] { exercise(Backend::automatic); });
+}
+
+// A filter that cannot be had is no reason to go without the rest, but it is told.
+TEST(FirewallKernel, PuntFilterWithoutItsPrograms) {
+    SKIP_WITHOUT_BACKEND(Backend::iptables);
+    own_netns::run([] {
+        auto rules = make_rule_set(Backend::iptables, filter_options());
+        ASSERT_TRUE(rules);
+        ASSERT_TRUE((*rules)->install());
+        EXPECT_FALSE((*rules)->filters());
+        EXPECT_THAT((*rules)->notes(), ElementsAre(HasSubstr("HTTP requests are not read")));
+        EXPECT_THAT(everything(), HasSubstr("BTBLOCK-main"));
+        EXPECT_THAT(everything(), Not(HasSubstr("FORWARD -o")));
+    });
 }
 
 TEST(FirewallKernel, AutomaticTakesWhatWorks) {

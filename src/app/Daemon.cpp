@@ -535,6 +535,10 @@ void Daemon::reload() {
         if (if_nametoindex(name.c_str()))
             if (auto done = attach_interface(name); !done)
                 spdlog::error("{}", done.error().message);
+    // A firewall that was loaded anew may have flushed all rules.
+    if (rules_)
+        if (auto installed = rules_->install(); !installed)
+            spdlog::error("{}", installed.error().message);
     health("configuration reloaded");
 }
 

@@ -38,8 +38,6 @@ let
   ];
   foreignLogFiles = lib.filter (path: !lib.hasPrefix "/var/log/btblock/" path) logFiles;
 
-  onHost = "${pkgs.util-linux}/bin/nsenter --target 1 --mount";
-
   capabilities = [
     "CAP_BPF"
     "CAP_NET_ADMIN"
@@ -270,10 +268,11 @@ in
       serviceConfig = {
         Type = "notify";
         ExecStartPre = [
-          # What only root may do: a directory for the pinned maps and programs, which the daemon then owns.
-          # In the mount namespace of the host: BindPaths below holds for these commands, too.
-          "+${onHost} ${pkgs.coreutils}/bin/mkdir -p -m 0700 /sys/fs/bpf/btblock"
-          "+${onHost} ${pkgs.coreutils}/bin/chown -Rh btblock:btblock /sys/fs/bpf/btblock"
+          # What only root may do: a directory for the pinned maps and programs, which the daemon then owns, and a way
+          # there.
+          "+${pkgs.coreutils}/bin/chmod a+x /sys/fs/bpf"
+          "+${pkgs.coreutils}/bin/mkdir -p -m 0700 /sys/fs/bpf/btblock"
+          "+${pkgs.coreutils}/bin/chown -Rh btblock:btblock /sys/fs/bpf/btblock"
           "${exe} config check --config ${etcFile}"
         ];
         ExecStart = "${exe} run --config ${etcFile}";
@@ -282,7 +281,7 @@ in
           "${pkgs.coreutils}/bin/kill -HUP $MAINPID"
         ];
         # Stays while `persist = true` has something in it.
-        ExecStopPost = "-+${onHost} ${pkgs.coreutils}/bin/rmdir --ignore-fail-on-non-empty /sys/fs/bpf/btblock";
+        ExecStopPost = "-+${pkgs.coreutils}/bin/rmdir --ignore-fail-on-non-empty /sys/fs/bpf/btblock";
         WatchdogSec = 30;
         Restart = "on-failure";
         RestartSec = 2;
@@ -298,7 +297,6 @@ in
         StateDirectoryMode = "0700";
         LogsDirectory = "btblock";
         LogsDirectoryMode = "0750";
-        ReadWritePaths = lib.unique (map dirOf foreignLogFiles);
 
         CapabilityBoundingSet = capabilities;
         AmbientCapabilities = capabilities;
@@ -306,9 +304,8 @@ in
         LimitNOFILE = 65536;
         OOMScoreAdjust = -500;
 
-        # Of the BPF file system it sees its own directory only.
-        TemporaryFileSystem = "/sys/fs/bpf:mode=0755";
-        BindPaths = "-/sys/fs/bpf/btblock";
+        # Of the BPF file system it may write its own directory only; ProtectKernelTunables makes the rest read-only.
+        ReadWritePaths = [ "-/sys/fs/bpf/btblock" ] ++ lib.unique (map dirOf foreignLogFiles);
         NoNewPrivileges = true;
         ProtectSystem = "strict";
         ProtectHome = true;

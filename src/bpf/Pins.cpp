@@ -58,12 +58,9 @@ std::string Pins::state_dir() const {
 }
 
 Result<void> ensure_bpffs() {
-    // A service may be shown its own directory alone, without what is around it.
-    for (const char* dir : {product_dir.c_str(), bpffs_root}) {
-        struct statfs info {};
-        if (statfs(dir, &info) == 0 && static_cast<unsigned long>(info.f_type) == BPF_FS_MAGIC)
-            return {};
-    }
+    struct statfs info {};
+    if (statfs(bpffs_root, &info) == 0 && static_cast<unsigned long>(info.f_type) == BPF_FS_MAGIC)
+        return {};
     std::error_code ignored;
     fs::create_directories(bpffs_root, ignored); // sysfs provides the directory; a bare container may not
     if (mount("bpf", bpffs_root, "bpf", 0, "mode=0700") < 0)

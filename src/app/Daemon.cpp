@@ -678,7 +678,8 @@ void Daemon::apply(const Config& wanted) {
             if (auto detached = bpf::detach(name, pins_); !detached)
                 spdlog::warn("{}", detached.error().message);
         }
-    if (rules_ && before.interfaces != config_.interfaces)
+    // Other interfaces; or a firewall that was loaded anew has flushed all rules.
+    if (rules_)
         if (auto done = install_rules(); !done)
             spdlog::error("{}", done.error().message);
     health("configuration reloaded" + (waiting.empty() ? "" : "; until a restart these stay as they were: " + waiting));

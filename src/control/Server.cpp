@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace fs = std::filesystem;
 
@@ -24,7 +25,8 @@ struct Client {
     Fd fd;
     std::string input;
     std::string output;
-    std::size_t sent = 0; // bytes of `output` that are gone
+    std::size_t sent = 0;    // bytes of `output` that are gone
+    bool may_change = false; // the rest of the group may look only
     bool subscriber = false;
     bool closing = false;     // no more requests; closed when the output is gone
     bool input_ended = false; // it will send no more
@@ -34,6 +36,17 @@ struct Client {
 
     [[nodiscard]] std::size_t waiting() const noexcept { return output.size() - sent; }
 };
+
+// Root, or whoever the daemon runs as.
+bool is_master(int fd) {
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+bool only_looks(std::string_view command) {
+    return command == "status" || command == "version" || command == "events";
+}
 
 std::string dumped(const nlohmann::json& value) {
     return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -110,6 +123,7 @@ struct Server::State {
             if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd.get(), &event) < 0)
                 continue;
             const int number = fd.get();
+            clients[number].may_change = is_master(number);
             clients[number].fd = std::move(fd);
         }
     }
@@ -147,6 +161,11 @@ struct Server::State {
         if (!parsed.is_object() || command == parsed.end() || !command->is_string()) {
             append(client,
                    dumped(error_answer(error("not a request: an object with a text \"command\"", ExitCode::usage))));
+            return;
+        }
+        if (!client.may_change && !only_looks(command->get_ref<const std::string&>())) {
+            append(client,
+                   dumped(error_answer(error("only root may change anything; the group may look", ExitCode::refused))));
             return;
         }
         const nlohmann::json reply = answer(parsed);

@@ -11,7 +11,9 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 namespace fs = std::filesystem;
@@ -160,6 +162,26 @@ TEST_F(ControlTest, SocketModeAndRemoval) {
     EXPECT_EQ(info.st_mode & 07777, 0660u);
     server_.reset();
     EXPECT_NE(stat(path_.c_str(), &info), 0);
+}
+
+TEST_F(ControlTest, TheGroupMayLookAndNotChange) {
+    if (geteuid() != 0)
+        GTEST_SKIP() << "only root can be somebody else";
+    start();
+    fs::permissions(dir_, fs::perms(0755));
+    fs::permissions(path_, fs::perms(0666)); // as if everybody were in the group
+    run();
+    std::optional<Result<json>> looked, changed;
+    std::thread([&] {
+        syscall(SYS_setresuid, -1, 65534, -1); // this thread only
+        looked = request_at(path_, "main", {{"command", "status"}});
+        changed = request_at(path_, "main", {{"command", "bans.flush"}});
+    }).join();
+    ASSERT_TRUE(*looked) << looked->error().message;
+    ASSERT_FALSE(*changed);
+    EXPECT_EQ(changed->error().exit_code, ExitCode::refused);
+    EXPECT_THAT(changed->error().message, HasSubstr("only root may change"));
+    EXPECT_TRUE(request_at(path_, "main", {{"command", "bans.flush"}}));
 }
 
 TEST_F(ControlTest, ALiveSocketIsRefusedADeadOneReplaced) {

@@ -59,7 +59,7 @@ static BT_INLINE int bt_filter_http(struct bt_ctx *c, const struct bt_pkt *p, co
 {
 	f->verdict = BT_V_HTTP;
 	f->want = 0;
-	if (!bt_http_has_query(h))
+	if (!bt_http_has_query(h) && (f->seen || h->b[0] != 'G'))
 		return 0;
 	if (!bt_ends_request(c, p))
 		f->want = BT_HTTP_SEGMENTS;

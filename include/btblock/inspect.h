@@ -519,7 +519,7 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 		s->evidence = BT_EV_MSE_HANDSHAKE;
 		return BT_J_PROVES;
 	}
-	if (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP)
+	if (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched)
 		return BT_J_NOTHING;
 	bt_find_tcp_facts(s);
 	/* An inner stream may begin with any payload of a proxied connection. */
@@ -879,7 +879,7 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		/* Judged where it was first seen; the packet only passes here again. */
 		if (found->owner != bt_owner(c))
 			return BT_ACT_PASS;
-		if (found->seen >= BT_PUNT_BUDGET && found->verdict != BT_V_HTTP &&
+		if (found->seen >= BT_PUNT_BUDGET && found->verdict != BT_V_HTTP && !found->matched &&
 		    (found->mse != BT_MSE_DONE || found->seen >= BT_MSE_LOOK))
 			return BT_ACT_PASS;
 		s->flow = *found;

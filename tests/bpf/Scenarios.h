@@ -167,6 +167,13 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         Stream back(a.remote, 6881, a.client, 40000);
         all.push_back({"handshake from the outside", {{back.next(hs), drop}, {back.next("x"), drop}}});
     }
+    {
+        Stream bytes(a.client, 40002, a.remote, 6881);
+        Scenario each{"handshake byte by byte, beyond the budget", {}};
+        for (std::size_t i = 0; i < handshake_text.size(); ++i)
+            each.steps.push_back({bytes.next(hs.substr(i, 1)), i + 1 < handshake_text.size() ? punt : drop});
+        all.push_back(each);
+    }
     for (std::size_t i = 1; i < handshake_text.size(); ++i) {
         Stream two(a.client, 40001, a.remote, 6881);
         all.push_back({"handshake split at " + std::to_string(i),

@@ -15,7 +15,7 @@ FACTOR = 100      # the large one's size in small ones
 
 def run_analyze(context, path):
     start = time.monotonic()
-    done = subprocess.run([context.binary, "analyze", "-o", "json", path], stdin=subprocess.DEVNULL,
+    done = subprocess.run([context.binary, "analyze", "-o", "csv", path], stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"btblock analyze {path}: exit code {done.returncode}")
@@ -72,5 +72,5 @@ def rows(context):
 def count_packets(context, path):
     done = subprocess.run([context.binary, "analyze", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
                           check=True)
-    # "large.pcap: RAW, 123 packets, 4 flows, ..."
-    return int(done.stdout.split("\n", 1)[0].split(", ")[1].split(" ")[0])
+    # "large.pcap: 123 packets, 4 flows, ..."
+    return int(done.stdout.split("\n", 1)[0].split(": ")[1].split(" ")[0])

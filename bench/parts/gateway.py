@@ -16,11 +16,15 @@ DHT_RATE = 20_000
 
 
 def iperf(lab, seconds, *options):
-    done = lab.run(lab.client, ["iperf3", "-c", SERVER, "-p", IPERF_PORT, "-J", "-t", str(seconds), *options],
-                   timeout=seconds + 30, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"iperf3: {done.stdout[-500:]}{done.stderr}")
-    return json.loads(done.stdout)["end"]
+    """The end of iperf3's report. A test whose control connection does not come about is tried again."""
+    for _ in range(3):
+        done = lab.run(lab.client, ["iperf3", "-c", SERVER, "-p", IPERF_PORT, "-J", "-t", str(seconds), *options],
+                       timeout=seconds + 60, check=False)
+        report = json.loads(done.stdout or "{}")
+        if "error" not in report and report.get("end"):
+            return report["end"]
+        time.sleep(1)
+    raise RuntimeError(f"iperf3: {report.get('error', done.stderr)}")
 
 
 def tcp(_context, lab, seconds):
@@ -75,9 +79,11 @@ def rows(context):
     with place.Lab(offloads=True) as lab:
         lab.ip(lab.gateway, f"route add {place.SINK}/32 via {SERVER}")
         lab.ip(lab.internet, f"route add blackhole {place.SINK}/32")
-        for argv in (["iperf3", "-s", "-B", SERVER, "-p", IPERF_PORT], [context.tool("connections"), "serve", SERVER, PORT]):
-            lab.start(lab.internet, argv, argv[0].rsplit("/", 1)[-1])
-        time.sleep(0.5)
+        for argv, ready in ((["iperf3", "-s", "-B", SERVER, "-p", IPERF_PORT, "--forceflush"], "listening"),
+                            ([context.tool("connections"), "serve", SERVER, PORT], "ready")):
+            server = lab.start(lab.internet, argv, argv[0].rsplit("/", 1)[-1])
+            if not server.wait_for(ready, 30):
+                raise RuntimeError(f"{argv[0]} does not start: {server.output()}")
         for _ in range(context.rounds):
             for way, start in WAYS.items():
                 with start(context, lab) as running:

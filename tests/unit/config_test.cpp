@@ -120,6 +120,8 @@ target = "client"
 scope = "endpoint"
 duration = "2h"
 after = 3
+growth = 2
+max_duration = "9d"
 [capacity]
 bans = 100
 flows = 200
@@ -149,6 +151,8 @@ listen = "[::1]:9100"
     EXPECT_FALSE(c.queue.fail_open);
     EXPECT_EQ(c.ban.duration, 7200u);
     EXPECT_EQ(c.ban.after, 3u);
+    EXPECT_EQ(c.ban.growth, 2u);
+    EXPECT_EQ(c.ban.max_duration, 9u * 86400);
     EXPECT_EQ(c.capacity.sockets, 300u);
     EXPECT_EQ(c.events.format, EventFormat::ecs);
     EXPECT_EQ(c.metrics.listen, "[::1]:9100");

@@ -282,6 +282,8 @@ in
         ];
         # Stays while `persist = true` has something in it.
         ExecStopPost = "-+${pkgs.coreutils}/bin/rmdir --ignore-fail-on-non-empty /sys/fs/bpf/btblock";
+        # Only the daemon gets SIGTERM: an nft that it has just started to remove the rule must end its work.
+        KillMode = "mixed";
         WatchdogSec = 30;
         Restart = "on-failure";
         RestartSec = 2;

@@ -55,8 +55,8 @@ Result<void> Maps::write_config(const bt_config& value) const {
 
 Result<Maps> open_pinned_maps(const std::string& instance) {
     const Pins pins{instance};
-    if (geteuid() != 0 && access(bpffs_root, X_OK) < 0)
-        return error("reading the pinned maps needs root (or access to " + std::string(bpffs_root) + ")");
+    if (access(pins.abi_dir().c_str(), X_OK) < 0 && errno == EACCES)
+        return error("reading the pinned maps needs root (or access to " + pins.abi_dir() + ")");
     if (!maps_pinned(pins))
         return error("instance '" + instance + "' is not installed: nothing is pinned under " + pins.abi_dir() +
                          " (start it with `btblock run`)",

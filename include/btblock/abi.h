@@ -132,12 +132,12 @@ enum bt_verdict {
 	BT_V_BLOCKED, /* BitTorrent: payload is dropped */
 };
 
-enum {                          /* bt_flow.flags */
-       BT_F_RANDOM = 1 << 0,    /* the stream began with uniformly random bytes */
-       BT_F_UTP_SYN = 1 << 1,   /* sent a strict uTP SYN: utp_id, utp_seq hold it */
-       BT_F_UTP_SEEN = 1 << 2,  /* sent something of uTP shape: utp_id, utp_seq hold it */
-       BT_F_PROXY = 1 << 3,     /* SOCKS or HTTP CONNECT: an inner stream starts later */
-       BT_F_ORDERED = 1 << 4,   /* next_seq is valid */
+enum {                         /* bt_flow.flags */
+       BT_F_RANDOM = 1 << 0,   /* the stream began with uniformly random bytes */
+       BT_F_UTP_SYN = 1 << 1,  /* sent a strict uTP SYN: utp_id, utp_seq hold it */
+       BT_F_UTP_SEEN = 1 << 2, /* sent something of uTP shape: utp_id, utp_seq hold it */
+       BT_F_PROXY = 1 << 3,    /* SOCKS or HTTP CONNECT: an inner stream starts later */
+       BT_F_ORDERED = 1 << 4,  /* next_seq is valid */
 };
 
 /* bt_flow.mse: how far the turns of Message Stream Encryption fitted; kept at the dialler's half-flow. */

@@ -128,8 +128,8 @@ static BT_INLINE int bt_filter_asks(struct bt_ctx *c, const struct bt_pkt *p)
 	f = bt_asked_find(c, &p->tuple);
 	if (f && p->tuple.proto == BT_IPPROTO_UDP && now - f->last_seen_ns > BT_UDP_IDLE_NS)
 		bt_filter_renew(f);
-	if (f &&
-	    (f->verdict == BT_V_CLEAN || f->verdict == BT_V_ALLOWED || (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched)))
+	if (f && (f->verdict == BT_V_CLEAN || f->verdict == BT_V_ALLOWED ||
+		  (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched)))
 		return 0;
 	if (bt_load_head(c, p->payload_off, p->payload_len, &h))
 		return 0;

@@ -15,8 +15,8 @@ namespace btblock::bpf {
 namespace {
 
 // Maps that outlive a run: what is enforced, what is counted, what others may read.
-constexpr std::array<const char*, 12> pinned_maps{"bt_bans",    "bt_flows",  "bt_sockets",   "bt_peers",
-                                                  "bt_clients", "bt_allow",  "bt_inside",    "bt_config",
+constexpr std::array<const char*, 12> pinned_maps{"bt_bans",    "bt_flows",  "bt_sockets",    "bt_peers",
+                                                  "bt_clients", "bt_allow",  "bt_inside",     "bt_config",
                                                   "bt_stats",   "bt_events", "bt_user_stats", "bt_relays"};
 
 // A pinned map with its sizes; empty when there is none.

@@ -83,7 +83,8 @@ bt_lpm_key v6(unsigned a, unsigned b, unsigned length) {
 struct PipelineState final : Tables {
     explicit PipelineState(PipelineOptions o)
         : options(std::move(o)), flows(options.flow_capacity), sockets(options.socket_capacity),
-          peers(options.socket_capacity), clients(options.client_capacity), fanouts(options.client_capacity), inspector(options.deep_capacity) {
+          peers(options.socket_capacity), clients(options.client_capacity), fanouts(options.client_capacity),
+          inspector(options.deep_capacity) {
         guess_inside = options.inside.empty();
         if (guess_inside)
             options.inside = {v4(10, 0, 8),     v4(172, 16, 12), v4(192, 168, 16),  v4(100, 64, 10),

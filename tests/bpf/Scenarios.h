@@ -287,7 +287,7 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     all.push_back({"uTP running connection, acknowledges what was not sent",
                    {{udp(7100, 7200, utp(0, 101, 10, 20, 5, "abc")), pass},
                     {in(7200, 7100, utp(2, 100, 21, 900, 5)), pass},
-                    {udp(7100, 7200, utp(0, 101, 900, 21, 5, "abc")), pass},
+                    {udp(7100, 7200, utp(0, 101, 1500, 21, 5, "abc")), pass},
                     {in(7200, 7100, utp(2, 100, 22, 10, 5)), pass}}});
     all.push_back(
         {"uTP running connection, the same id both ways",

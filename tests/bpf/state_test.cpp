@@ -34,6 +34,16 @@ protected:
         entry.expires_ns = expires_ns;
         ASSERT_TRUE(kernel().maps.allow.update(net::Prefix::parse(prefix)->lpm(), entry));
     }
+    // One datagram to each of `hosts` hosts on as many ports as asked for.
+    static void open_flows(const std::string& client, unsigned hosts, unsigned ports, const std::string& payload) {
+        for (unsigned i = 0; i < hosts; ++i)
+            EXPECT_EQ(kernel()
+                          .ingress(Packet::udp(client, 40000, "203.0." + std::to_string(i) + ".7",
+                                               static_cast<std::uint16_t>(20000 + i % ports))
+                                       .payload(payload))
+                          .code,
+                      tc_next);
+    }
     static bt_endpoint endpoint(std::string_view who, std::uint16_t port) { return {address(who), port, 17, 0}; }
     static void condemn(std::string_view who, std::uint16_t port, std::uint64_t expires_ns) {
         ASSERT_TRUE(kernel().maps.sockets.update(endpoint(who, port), {expires_ns, 0, 0, 0}));
@@ -229,22 +239,11 @@ TEST_F(StateTest, LsdCondemnsNoSocket) {
 
 // ---------------------------------------------------------------- fan-out
 
-// One datagram to each of `hosts` hosts on as many ports as asked for.
-void open_flows(const std::string& client, unsigned hosts, unsigned ports, const std::string& payload) {
-    for (unsigned i = 0; i < hosts; ++i)
-        EXPECT_EQ(kernel()
-                      .ingress(Packet::udp(client, 40000, "203.0." + std::to_string(i) + ".7",
-                                           static_cast<std::uint16_t>(20000 + i % ports))
-                                   .payload(payload))
-                      .code,
-                  tc_next);
-}
-
 TEST_F(StateTest, ManyHostsAndPortsOfOneClientAreAFanout) {
     kernel().config.fanout_hosts = 25;
     kernel().config.fanout_ports = 20;
     kernel().configure();
-    const unsigned fanouts = BT_S_DETECTIONS + BT_EV_FANOUT;
+    const unsigned fanouts = static_cast<unsigned>(BT_S_DETECTIONS) + BT_EV_FANOUT;
     open_flows("10.9.0.1", 20, 20, "what nobody knows");
     EXPECT_EQ(kernel().counter(fanouts), 0u);
     open_flows("10.9.0.2", 100, 15, "what nobody knows");
@@ -261,7 +260,8 @@ TEST_F(StateTest, ManyHostsAndPortsOfOneClientAreAFanout) {
     const auto client = *kernel().maps.clients.lookup(address("10.9.0.5"));
     ASSERT_TRUE(client);
     EXPECT_EQ(client->evidence, BT_EV_BIT(BT_EV_FANOUT));
-    EXPECT_EQ(kernel().counter(BT_S_DROP_DETECTED) + kernel().counter(BT_S_CONDEMNED), 0u) << "blocks nothing by itself";
+    EXPECT_EQ(kernel().counter(BT_S_DROP_DETECTED) + kernel().counter(BT_S_CONDEMNED), 0u)
+        << "blocks nothing by itself";
     for (const auto& [packet, expect] : mse_turns("10.9.0.5", remote4, 45000, 7, Expect::drop, Expect::drop))
         EXPECT_EQ(kernel().ingress(packet).code, expect == Expect::drop ? tc_drop : tc_next);
 }

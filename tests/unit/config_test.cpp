@@ -122,6 +122,10 @@ duration = "2h"
 after = 3
 growth = 2
 max_duration = "9d"
+[fanout]
+hosts = 30
+ports = 31
+exclude = ["198.51.100.0/24"]
 [capacity]
 bans = 100
 flows = 200
@@ -153,6 +157,9 @@ listen = "[::1]:9100"
     EXPECT_EQ(c.ban.after, 3u);
     EXPECT_EQ(c.ban.growth, 2u);
     EXPECT_EQ(c.ban.max_duration, 9u * 86400);
+    EXPECT_EQ(c.fanout.hosts, 30);
+    EXPECT_EQ(c.fanout.ports, 31);
+    EXPECT_THAT(c.fanout.exclude, ElementsAre("198.51.100.0/24"));
     EXPECT_EQ(c.capacity.sockets, 300u);
     EXPECT_EQ(c.events.format, EventFormat::ecs);
     EXPECT_EQ(c.metrics.listen, "[::1]:9100");

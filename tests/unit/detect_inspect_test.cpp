@@ -112,6 +112,15 @@ static int bt_client_store(bt_ctx* c, const bt_addr* key, const bt_client* value
     c->gateway->clients[*key] = *value;
     return 0;
 }
+static int bt_is_relay(bt_ctx*, const bt_addr*) {
+    return 0;
+}
+static bt_fanout* bt_fanout_find(bt_ctx*, const bt_addr*) {
+    return nullptr;
+}
+static int bt_fanout_store(bt_ctx*, const bt_addr*, const bt_fanout*) {
+    return -1;
+}
 static void bt_find_udp_facts(struct bt_scratch* s);
 static void bt_find_tcp_facts(struct bt_scratch* s);
 static int bt_flow_rate_ok(bt_ctx* c) {

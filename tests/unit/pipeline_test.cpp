@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 #include <memory>
+#include <random>
 #include <span>
 
 namespace btblock::test {
@@ -51,6 +52,33 @@ TEST(Pipeline, Scenarios) {
             }
         }
     }
+}
+
+// A thousand encrypted openings with keys, hashes and paddings of random content and every length that MSE allows.
+TEST(Pipeline, EncryptedConnectionsOfAnActiveClientEndAtTheirThirdTurn) {
+    std::mt19937 random(7);
+    const auto upto = [&](unsigned most) { return random() % (most + 1); };
+    const auto ended_by_third = [&](bool active, unsigned n) {
+        detect::Pipeline pipeline;
+        std::uint64_t now = BT_NSEC_PER_SEC;
+        const auto pass = [&](const Packet& p) {
+            const std::string ip = p.ip();
+            return pipeline.packet(bytes(ip), ip.size(), now += 1000000).action == BT_ACT_PASS;
+        };
+        if (active)
+            pass(Packet::udp(client4, 7000, remote4, 1337).payload(tracker_connect()));
+        Stream out(client4, 50000, remote4, 51000), back(remote4, 51000, client4, 50000);
+        pass(out.next(noise(96 + upto(512), 4 * n)));
+        pass(back.next(noise(96 + upto(512), 4 * n + 1)));
+        return !pass(out.next(noise(56 + upto(512) + (n % 2 ? 68 : 0), 4 * n + 2)));
+    };
+    unsigned found = 0, wrong = 0;
+    for (unsigned n = 1; n <= 1000; ++n) {
+        found += ended_by_third(true, n);
+        wrong += ended_by_third(false, n);
+    }
+    EXPECT_GE(found, 990u);
+    EXPECT_EQ(wrong, 0u);
 }
 
 TEST(Pipeline, DeepDetectorsDecideWhatIsPunted) {

@@ -14,7 +14,7 @@
 #ifndef BTBLOCK_ABI_H
 #define BTBLOCK_ABI_H
 
-#define BT_ABI 1
+#define BT_ABI 2
 
 typedef unsigned char bt_u8;
 typedef unsigned short bt_u16;
@@ -170,7 +170,8 @@ struct bt_flow {
 	bt_u8 leaky;  /* a packet passed that user space should have seen */
 	bt_u8 punted; /* a packet was one for user space */
 	bt_u8 mse;    /* BT_MSE_* */
-	bt_u8 pad[3];
+	bt_u8 asks;   /* TCP: segments in a row with the length of piece requests */
+	bt_u8 pad[2];
 };
 
 enum {                           /* bt_ban.flags */

@@ -452,8 +452,12 @@ BT_STAGE(mse_turn)
 enum {
 	BT_PIECE_HEAD = 13,
 	BT_PIECE_LEN = 13 + 16384,
-	BT_MSE_RUNS = 8,  /* ends of writes that are tried */
-	BT_MSE_LOOK = 96, /* payload packets of a half-flow that are looked at for it */
+	BT_REQUEST_LEN = 17,
+	BT_REQUESTS_MAX = 17 * 40,
+	BT_ASKS = 3,       /* segments of requests in a row */
+	BT_ASKED_FOR = 16, /* payload packets the other way by then */
+	BT_MSE_RUNS = 8,   /* ends of writes that are tried */
+	BT_MSE_LOOK = 96,  /* payload packets of a half-flow that are looked at for it */
 };
 
 static BT_INLINE int bt_mse_piece(struct bt_scratch *s)
@@ -461,6 +465,15 @@ static BT_INLINE int bt_mse_piece(struct bt_scratch *s)
 	const struct bt_pkt *p = &s->pkt;
 	struct bt_flow *f = &s->flow;
 	bt_u32 end = p->seq + p->payload_len, run;
+
+	/* The other way go requests, 17 bytes each, with nothing but "have" (9) among them while data comes. A
+	 * proxy cuts the blocks anew, the requests it leaves as they are. */
+	if (p->payload_len % BT_REQUEST_LEN == 0 && p->payload_len <= BT_REQUESTS_MAX) {
+		if (++f->asks >= BT_ASKS && s->mirror.seen >= BT_ASKED_FOR)
+			return 1;
+	} else if (p->payload_len > 9) {
+		f->asks = 0;
+	}
 
 	if (!f->run_seq)
 		f->run_seq = p->seq;
@@ -554,6 +567,13 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 		f->want = 4;
 		return BT_J_PUNT;
 	}
+	/* The inner stream of a proxied connection has its turns while user space looks at it, too. */
+	if ((f->verdict != BT_V_HTTP && !f->want) || (f->flags & BT_F_PROXY)) {
+		if (bt_run_mse_turn(c, s)) {
+			s->evidence = BT_EV_MSE_HANDSHAKE;
+			return BT_J_PROVES;
+		}
+	}
 	if (f->want) {
 		f->want--;
 		if (f->verdict == BT_V_HTTP && bt_ends_request(c, p))
@@ -562,10 +582,6 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	}
 	if (f->verdict == BT_V_HTTP)
 		return BT_J_NOTHING;
-	if (bt_run_mse_turn(c, s)) {
-		s->evidence = BT_EV_MSE_HANDSHAKE;
-		return BT_J_PROVES;
-	}
 	if (x->is_message) {
 		f->want = 3;
 		return BT_J_PUNT;

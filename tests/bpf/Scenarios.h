@@ -397,6 +397,38 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         all.push_back(s);
     }
 
+    for (const unsigned request : {17u, 18u}) {
+        // a relay cuts the blocks into pieces of its own; three segments of requests settle it
+        const auto port = static_cast<std::uint16_t>(42200 + request);
+        Stream out(a.client, port, a.remote, 51000, 1000 + 196 + 89 + 68),
+            back(a.remote, 51000, a.client, port, 1000 + 397 + 214);
+        Scenario s{"MSE, segments of " + std::to_string(request), mse_turns(a.client, a.remote, port, 95, pass, pass)};
+        s.steps.push_back({back.next(noise(295, 96)), pass});
+        s.steps.push_back({out.next(noise(278, 97)), pass});
+        for (unsigned round = 0; round < 4; ++round) {
+            for (unsigned i = 0; i < 6; ++i)
+                s.steps.push_back({back.next(noise(2048, 98 + i)), pass});
+            s.steps.push_back(
+                {out.next(noise((round + 1) * request, 110 + round)), request == 17 && round >= 2 ? drop : pass});
+            if (s.steps.back().expect == drop)
+                break;
+        }
+        all.push_back(s);
+    }
+
+    {
+        Stream out(a.client, 42300, a.remote, 1080), back(a.remote, 1080, a.client, 42300);
+        all.push_back({"MSE inside SOCKS 5, active client",
+                       {{udp(7000, 1337, tracker_connect()), drop},
+                        {out.next(be(0x050100, 3)), punt},
+                        {back.next(be(0x0500, 2)), pass},
+                        {out.next(be(0x05010001, 4) + be(0xc6336407, 4) + be(6881, 2)), punt},
+                        {back.next(be(0x05000001, 4) + be(0xc6336407, 4) + be(6881, 2)), pass},
+                        {out.next(noise(552, 120)), punt},
+                        {back.next(noise(159, 121)), pass},
+                        {out.next(noise(297, 122)), drop}}});
+    }
+
     // --- budget: after eight payloads nobody looks
     {
         Scenario spent{"budget", {}};

@@ -59,7 +59,8 @@ TEST(Pipeline, EncryptedConnectionsOfAnActiveClientEndAtTheirThirdTurn) {
     std::mt19937 random(7);
     const auto upto = [&](unsigned most) { return random() % (most + 1); };
     const auto ended_by_third = [&](bool active, unsigned n) {
-        detect::Pipeline pipeline;
+        detect::Pipeline pipeline(
+            {.flow_capacity = 16, .socket_capacity = 16, .client_capacity = 16, .deep_capacity = 16, .inside = {}});
         std::uint64_t now = BT_NSEC_PER_SEC;
         const auto pass = [&](const Packet& p) {
             const std::string ip = p.ip();

@@ -547,7 +547,7 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	}
 	if (f->matched)
 		return BT_J_PUNT;
-	if (!f->seen && x->is_other)
+	if (!f->seen && x->is_other && !(f->flags & BT_F_PROXY)) /* a proxy answers in HTTP */
 		return BT_J_OTHER;
 	if (x->is_http && (starts || f->verdict == BT_V_HTTP)) {
 		/* A web seed's request (BEP 19) has no query, and a connection of its own. */

@@ -82,8 +82,8 @@ in
       default = "";
       example = "/var/log/btblock/detections.log";
       description = ''
-        File that gets every detection with the first bytes of the packet, for the study of false alarms; empty for none.
-        It holds content of communications, which may be unlawful to keep.
+        File for a log of detections with the first bytes of the packet; empty for none. This version of btblock accepts
+        it with a warning and writes nothing yet: set `settings.events.file` instead.
       '';
     };
 

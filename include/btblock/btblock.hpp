@@ -59,7 +59,7 @@ struct IpPrefix {
     [[nodiscard]] static std::optional<IpPrefix> parse(std::string_view text);
 };
 
-// Why something is BitTorrent: a set of codes such as "dht.query", whose names are stable (docs/evidence.md).
+// Why something is BitTorrent: a set of codes such as "dht.query", whose names are stable (docs/detection.md).
 class EvidenceSet {
 public:
     EvidenceSet() = default;

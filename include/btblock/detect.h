@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * Fast detectors: pure functions from a head to an answer. No state, no maps, constant trip
- * counts. Sources are the BEPs named at each one; what may be concluded is in docs/evidence.md.
+ * counts. Sources are the BEPs named at each one; what may be concluded is in docs/detection.md.
  */
 #ifndef BTBLOCK_DETECT_H
 #define BTBLOCK_DETECT_H

@@ -353,7 +353,7 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
 /* ------------------------------------------------------------------ TCP detectors with state */
 
 /*
- * Message Stream Encryption by its turns (docs/evidence.md, "mse.handshake"): both first turns
+ * Message Stream Encryption by its turns (docs/detection.md, "mse.handshake"): both first turns
  * 96 to 608 random bytes, then 56 to 636, then at least 14, then a turn of a known shape. Returns
  * how much of it is there. A turn may come in several segments.
  */

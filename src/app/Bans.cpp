@@ -533,9 +533,7 @@ Result<std::vector<ImportedBan>> parse_bans(std::string_view text, const std::st
         first != std::string_view::npos && text[first] == '[' && parse_ban_target(split(header->text, " \t#").front());
     if (first != std::string_view::npos && (text[first] == '{' || text[first] == '[') && !bracketed)
         parse_json(text, importer);
-    else if (header != lines.end() && header->text.starts_with("address,"))
-        parse_csv(lines, importer);
-    else if (header != lines.end() && header->text == "address")
+    else if (header != lines.end() && (header->text == "address" || header->text.starts_with("address,")))
         parse_csv(lines, importer);
     else
         parse_plain(lines, importer);

@@ -85,10 +85,10 @@ nlohmann::json Daemon::status() {
     extras.queue_dropped = queue.dropped;
     extras.queue_failed_open = queue.failed_open;
     if (stalled_)
-        extras.problems.push_back("a queue worker does not answer");
+        extras.problems.emplace_back("a queue worker does not answer");
     if (overloaded_)
-        extras.problems.push_back(config_.queue.fail_open ? "the queue is full: packets pass without being looked at"
-                                                          : "the queue is full: packets are dropped");
+        extras.problems.emplace_back(config_.queue.fail_open ? "the queue is full: packets pass without being looked at"
+                                                             : "the queue is full: packets are dropped");
     return status_json(maps_, extras);
 }
 

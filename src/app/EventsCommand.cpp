@@ -21,7 +21,7 @@ std::string word(const Json& object, const char* name) {
 }
 
 std::string endpoint(const Json& event, const char* address, const char* port) {
-    const std::string host = word(event, address);
+    std::string host = word(event, address);
     const auto number = event.find(port);
     if (host.empty() || number == event.end() || !number->is_number_unsigned())
         return host;

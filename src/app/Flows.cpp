@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <netinet/in.h>
+#include <spdlog/fmt/fmt.h>
 
 namespace btblock::app {
 
@@ -87,7 +88,8 @@ std::string flows_text(const std::vector<Json>& flows) {
         const auto end = [&](const char* address, const char* port) {
             const std::string text = flow[address].get<std::string>();
             const std::string number = std::to_string(flow[port].get<unsigned>());
-            return (text.find(':') == std::string::npos ? text : "[" + text + "]") + ":" + number;
+            return text.find(':') == std::string::npos ? fmt::format("{}:{}", text, number)
+                                                       : fmt::format("[{}]:{}", text, number);
         };
         table.row({flow["proto"].get<std::string>(), end("src", "sport"), end("dst", "dport"),
                    flow["verdict"].get<std::string>(), rough_duration(flow["idle"].get<std::uint64_t>()),

@@ -43,7 +43,6 @@ enum {
 #define BT_PEER_TTL_NS (900 * BT_NSEC_PER_SEC)   /* learned peer of a client */
 #define BT_CLIENT_TTL_NS (900 * BT_NSEC_PER_SEC) /* a client counts as BitTorrent-active this long */
 #define BT_FANOUT_NS (60 * BT_NSEC_PER_SEC)      /* window of the fan-out sketch */
-#define BT_LEASE_NS (3 * BT_NSEC_PER_SEC)        /* how long one renewal of the daemon's lease holds */
 #define BT_DEFAULT_MARK 0x20000000u
 
 /* ------------------------------------------------------------------ addresses and tuples */

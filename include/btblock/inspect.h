@@ -208,13 +208,6 @@ static BT_INLINE int bt_is_common_port(bt_u16 port)
 	return port == 53 || port == 123 || port == 443 || port == 3478;
 }
 
-static BT_INLINE int bt_client_active(struct bt_ctx *c, const struct bt_addr *client, bt_u64 now)
-{
-	struct bt_client *known = bt_client_find(c, client);
-
-	return known && known->active_until_ns > now;
-}
-
 static BT_INLINE struct bt_client *bt_new_client(struct bt_ctx *c, bt_u64 now)
 {
 	struct bt_scratch *scratch = bt_scratch_get(c);
@@ -591,25 +584,29 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 
 /* ------------------------------------------------------------------ the path */
 
+/* The tuple is used again: what was known about its last connection is not about this one. */
+static BT_INLINE void bt_renew_flow(struct bt_flow *f)
+{
+	if (f) {
+		bt_u32 owner = f->owner;
+
+		__builtin_memset(f, 0, sizeof(*f));
+		f->owner = owner;
+	}
+}
+
 /* A TCP segment without payload: connection attempts to learned peers, and new life for a reused tuple. */
 static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct bt_scratch *s)
 {
 	const struct bt_config *cfg = bt_settings(c);
 	const struct bt_pkt *p = &s->pkt;
 	const struct bt_tuple *t = &p->tuple;
-	struct bt_flow *flow;
 	bt_u64 now;
 	bt_u8 code;
 
 	if (!cfg || !(p->tcp_flags & BT_TCP_SYN))
 		return BT_ACT_PASS;
-	flow = bt_flow_find(c, t);
-	if (flow) {
-		bt_u32 owner = flow->owner;
-
-		__builtin_memset(flow, 0, sizeof(*flow));
-		flow->owner = owner;
-	}
+	bt_renew_flow(bt_flow_find(c, t));
 	if (p->tcp_flags & BT_TCP_ACK)
 		return BT_ACT_PASS;
 	now = bt_now(c);

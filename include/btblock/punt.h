@@ -36,16 +36,6 @@ static BT_INLINE int bt_filter_blocked(struct bt_ctx *c, const struct bt_tuple *
 	return !bt_is_allowed(c, &t->src) && !bt_is_allowed(c, &t->dst);
 }
 
-static BT_INLINE void bt_filter_renew(struct bt_flow *f)
-{
-	if (f) {
-		bt_u32 owner = f->owner;
-
-		__builtin_memset(f, 0, sizeof(*f));
-		f->owner = owner;
-	}
-}
-
 static BT_INLINE int bt_filter_udp(struct bt_ctx *c, const struct bt_pkt *p, struct bt_head *h)
 {
 	bt_u32 inner = bt_socks_udp_offset(h);
@@ -127,7 +117,7 @@ static BT_INLINE int bt_filter_asks(struct bt_ctx *c, const struct bt_pkt *p)
 		return 0;
 	f = bt_asked_find(c, &p->tuple);
 	if (f && p->tuple.proto == BT_IPPROTO_UDP && now - f->last_seen_ns > BT_UDP_IDLE_NS)
-		bt_filter_renew(f);
+		bt_renew_flow(f);
 	if (f && (f->verdict == BT_V_CLEAN || f->verdict == BT_V_ALLOWED ||
 		  (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched)))
 		return 0;
@@ -165,8 +155,8 @@ static BT_INLINE int bt_filter_takes(struct bt_ctx *c)
 	if (!cfg || bt_parse(c, 0, &p) != BT_PARSED)
 		return 0;
 	if (p.tuple.proto == BT_IPPROTO_TCP && (p.tcp_flags & BT_TCP_SYN)) {
-		bt_filter_renew(bt_asked_find(c, &p.tuple));
-		bt_filter_renew(bt_flow_find(c, &p.tuple));
+		bt_renew_flow(bt_asked_find(c, &p.tuple));
+		bt_renew_flow(bt_flow_find(c, &p.tuple));
 	}
 	if (!p.payload_len)
 		return 0;

@@ -278,9 +278,7 @@ Result<void> Daemon::restore_state() {
     return {};
 }
 
-Result<void> Daemon::fill_maps() {
-    monitor_ = config_.monitor_only;
-    block_socks_ = config_.block_socks;
+Result<void> Daemon::write_settings() {
     bt_config settings{};
     settings.mark = config_.mark();
     settings.event_rate = 1000;
@@ -298,10 +296,16 @@ Result<void> Daemon::fill_maps() {
     for (const std::uint16_t port : config_.whitelist_ports)
         if (settings.port_count < BT_WHITELIST_PORTS)
             settings.ports[settings.port_count++] = port;
+    return lease_ ? lease_->change_settings(settings) : maps_.write_config(settings);
+}
+
+Result<void> Daemon::fill_maps() {
+    monitor_ = config_.monitor_only;
+    block_socks_ = config_.block_socks;
     if (config_.whitelist_ports.size() > BT_WHITELIST_PORTS)
         spdlog::warn("whitelist_ports: only the first {} of {} ports are used", static_cast<int>(BT_WHITELIST_PORTS),
                      config_.whitelist_ports.size());
-    if (auto written = lease_ ? lease_->change_settings(settings) : maps_.write_config(settings); !written)
+    if (auto written = write_settings(); !written)
         return written;
 
     std::vector<std::pair<net::Prefix, bt_u32>> relays;
@@ -424,11 +428,7 @@ Result<void> Daemon::install_rules() {
         return installed;
     for (const std::string& note : rules_->notes())
         spdlog::warn("firewall: {}", note);
-    auto settings = maps_.read_config();
-    if (!settings)
-        return settings.error();
-    settings->flags = rules_->filters() ? settings->flags | BT_C_FILTERED : settings->flags & ~BT_C_FILTERED;
-    return maps_.write_config(*settings);
+    return write_settings(); // they say whether the rules filter
 }
 
 Result<void> Daemon::attach_interface(const std::string& name) {

@@ -54,6 +54,7 @@ private:
     Result<void> load_programs();
     Result<void> restore_state();
     Result<void> remove_stale_pins();
+    Result<void> write_settings(); // of config_ and of what the firewall can do; the lease is kept
     Result<void> fill_maps();
     Result<void> refresh_network(); // inside, never-ban: at start and when addresses change
     Result<void> open_queues();

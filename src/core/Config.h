@@ -2,6 +2,7 @@
 // The configuration: every key with its default, and where it may come from.
 #pragma once
 
+#include "core/Defaults.h"
 #include "core/Log.h"
 #include "core/Result.h"
 
@@ -40,8 +41,8 @@ struct Config {
     };
     // Many unrecognised flows of one client to distinct hosts and ports in a minute: such a client counts as active.
     struct Fanout {
-        std::uint16_t hosts = 25; // 0: do not look
-        std::uint16_t ports = 20;
+        std::uint16_t hosts = default_fanout_hosts; // 0: do not look
+        std::uint16_t ports = default_fanout_ports;
         std::vector<std::string> exclude; // prefixes of relay networks (games, calls)
     };
     struct Allow {
@@ -75,7 +76,7 @@ struct Config {
     DropAction action = DropAction::drop;
     Ban ban;
     Fanout fanout;
-    std::vector<std::uint16_t> whitelist_ports{22, 53, 80, 443, 853, 5222, 5269};
+    std::vector<std::uint16_t> whitelist_ports{default_whitelist_ports.begin(), default_whitelist_ports.end()};
     bool strict_whitelist = false;
     std::vector<Allow> allow;
     bool block_socks = false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "detect/Pipeline.h"
 
+#include "core/Defaults.h"
 #include "detect/BoundedTable.h"
 #include "detect/Inspector.h"
 #include "detect/Writeback.h"
@@ -91,8 +92,8 @@ struct PipelineState final : Tables {
                               v4(169, 254, 16), v6(0xfc, 0, 7),  v6(0xfe, 0x80, 10)};
         config.lease_until_ns = ~0ULL;
         config.event_rate = config.new_flow_rate = ~0u;
-        config.fanout_hosts = 25;
-        config.fanout_ports = 20;
+        config.fanout_hosts = default_fanout_hosts;
+        config.fanout_ports = default_fanout_ports;
     }
 
     [[nodiscard]] bool listed(const bt_addr& address) const {
@@ -299,10 +300,9 @@ void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>&
         const bt_client* known = s.clients.find(client);
         return known && known->active_until_ns > at && (known->evidence & ~BT_EV_BIT(BT_EV_FANOUT));
     };
-    // statistics do not count on the ports of what everyone needs (whitelist_ports)
     const auto exempt = [](bt_u16 port) {
-        constexpr bt_u16 ports[] = {22, 53, 80, 443, 853, 5222, 5269};
-        return std::find(std::begin(ports), std::end(ports), port) != std::end(ports);
+        return std::find(default_whitelist_ports.begin(), default_whitelist_ports.end(), port) !=
+               default_whitelist_ports.end();
     };
     const auto is_key = [](const bt_flow& f, bt_u8 turn) {
         return (f.flags & BT_F_RANDOM) && f.turn == turn && f.turn_len >= BT_MSE_FIRST &&

@@ -12,18 +12,9 @@ from probe import udp
 SO_RCVBUFFORCE = 33  # the module does not know it
 
 
-class Stream:
-    """Datagrams from a host on the internet side to the client, and some the other way, until closed."""
-
-    def __init__(self, lab, number=OTHER, rate=5000, family=4):
-        self.here = udp(lab, lab.client, client(family))
-        self.there = udp(lab, lab.internet, host(number, family), random.randrange(20000, 30000))
-        for sock in (self.here, self.there):
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
-            sock.settimeout(0.2)
-        self.rate, self.sent, self.arrived, self.closing = rate, 0, 0, False
-        self.threads = [threading.Thread(target=work, args=args, daemon=True) for work, args in
-                        ((self._send, ()), (self._count, (self.here,)), (self._count, (self.there,)))]
+class Background:
+    """Threads that work inside a with statement, until self.closing."""
+    threads, closing = (), False
 
     def __enter__(self):
         for thread in self.threads:
@@ -34,6 +25,23 @@ class Stream:
         self.closing = True
         for thread in self.threads:
             thread.join()
+
+
+class Stream(Background):
+    """Datagrams from a host on the internet side to the client, and some the other way, until closed."""
+
+    def __init__(self, lab, number=OTHER, rate=5000, family=4):
+        self.here = udp(lab, lab.client, client(family))
+        self.there = udp(lab, lab.internet, host(number, family), random.randrange(20000, 30000))
+        for sock in (self.here, self.there):
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+            sock.settimeout(0.2)
+        self.rate, self.sent, self.arrived = rate, 0, 0
+        self.threads = [threading.Thread(target=work, args=args, daemon=True) for work, args in
+                        ((self._send, ()), (self._count, (self.here,)), (self._count, (self.there,)))]
+
+    def __exit__(self, *_):
+        super().__exit__()
         self.here.close()
         self.there.close()
 
@@ -67,25 +75,15 @@ class Stream:
         return self.arrived - before
 
 
-class Requests:
+class Requests(Background):
     """Clients that ask a web server at a steady pace, over new connections, for what user space has to look at. One that
     was held up catches up afterwards, as a person's browser does."""
 
     def __init__(self, lab, address, port=8080, clients=8, each=0.1):
         self.lab, self.address, self.port, self.each = lab, address, port, each
-        self.answers, self.bytes, self.failed, self.slowest, self.closing = 0, 0, 0, 0.0, False
+        self.answers, self.bytes, self.failed, self.slowest = 0, 0, 0, 0.0
         self.lock = threading.Lock()
         self.threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.closing = True
-        for thread in self.threads:
-            thread.join()
 
     def get(self, path, timeout=20):
         with self.lab.inside(self.lab.client):

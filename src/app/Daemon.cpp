@@ -465,6 +465,9 @@ void Daemon::tear_down() {
     workers_.clear();
     if (server_)
         server_.reset();
+    // A stop that leaves nothing in the kernel ends what was decided there, too; what the operator said stays.
+    if (keeper_ && !keep_on_exit_)
+        keeper_->forget_automatic();
     keeper_.reset(); // while the maps are still there
     if (!keep_on_exit_) {
         std::set<std::string> names;
@@ -802,6 +805,10 @@ void Daemon::handle_finding(const bt_event& event, bool host_evidence) {
     publish(event::from_kernel(event, event::WallClock::now(), interface_name), event.hook != BT_HOOK_QUEUE);
     if (config_.monitor_only)
         return;
+    // The peer of a proxied connection is the proxy, which serves others too.
+    const auto flow = maps_.flows.lookup(event.tuple);
+    if (flow && *flow && (*flow)->flags & BT_F_PROXY)
+        host_evidence = false;
     const std::uint64_t now = monotonic_ns();
     const auto decision = policy_->decide(event, host_evidence, now);
     if (!decision)

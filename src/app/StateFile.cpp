@@ -288,6 +288,17 @@ std::size_t keep_longest_bans(State& state, std::size_t most) {
     return gone;
 }
 
+void keep_manual_bans(State& state) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < state.bans.size(); ++i)
+        if (state.bans[i].flags & BT_BAN_MANUAL) {
+            state.ban_keys[kept] = state.ban_keys[i];
+            state.bans[kept++] = state.bans[i];
+        }
+    state.ban_keys.resize(kept);
+    state.bans.resize(kept);
+}
+
 std::string state_path(const std::string& state_dir) {
     return state_dir + "/state";
 }

@@ -42,6 +42,9 @@ Result<State> parse_state(std::string_view text, const Clocks& clocks);
 // Leaves at most so many bans, the operator's and the longest. Returns how many went.
 std::size_t keep_longest_bans(State& state, std::size_t most);
 
+// Leaves out the bans that the operator did not make.
+void keep_manual_bans(State& state);
+
 std::string state_path(const std::string& state_dir);
 // All or nothing, also when the power fails. No entries: the file goes.
 Result<void> save_state(const State& state, const std::string& state_dir);

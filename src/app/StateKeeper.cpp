@@ -31,6 +31,10 @@ StateKeeper::~StateKeeper() {
     save(); // always: the kernel counts hits without telling
 }
 
+void StateKeeper::forget_automatic() {
+    forget_automatic_ = true;
+}
+
 void StateKeeper::changed() {
     {
         const std::lock_guard lock(mutex_);
@@ -57,7 +61,9 @@ void StateKeeper::work() {
 }
 
 void StateKeeper::save() {
-    const auto state = read_state(maps_, monotonic_ns());
+    auto state = read_state(maps_, monotonic_ns());
+    if (state && forget_automatic_)
+        keep_manual_bans(*state);
     const auto saved = state ? save_state(*state, state_dir_) : Result<void>(state.error());
     const std::string complaint = saved ? "" : saved.error().message;
     if (!complaint.empty() && complaint != complaint_)

@@ -5,6 +5,7 @@
 
 #include "bpf/Maps.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <string>
@@ -22,6 +23,8 @@ public:
 
     // Something that is kept has changed.
     void changed();
+    // From the next writing on only what the operator said is kept.
+    void forget_automatic();
 
 private:
     void work();
@@ -32,6 +35,7 @@ private:
     std::string complaint_; // the last one, so that a full disk is told once
     std::mutex mutex_;
     std::condition_variable wake_;
+    std::atomic<bool> forget_automatic_{false};
     bool changed_ = false;  // under mutex_
     bool stopping_ = false; // under mutex_
     std::thread thread_;    // last: it uses the others

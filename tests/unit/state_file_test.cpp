@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <unistd.h>
@@ -45,6 +46,23 @@ void expect_same(const State& a, const State& b) {
         EXPECT_EQ(std::memcmp(&a.allow_keys[i], &b.allow_keys[i], sizeof a.allow_keys[i]), 0) << i;
         EXPECT_EQ(std::memcmp(&a.allow[i], &b.allow[i], sizeof a.allow[i]), 0) << i;
     }
+}
+
+TEST(StateFile, ManualBansAlone) {
+    State state = sample();
+    const std::size_t allow = state.allow.size();
+    const auto manual = [](const bt_ban& ban) { return (ban.flags & BT_BAN_MANUAL) != 0; };
+    std::size_t by_hand = 0;
+    for (const bt_ban& ban : state.bans)
+        by_hand += manual(ban);
+    ASSERT_GT(by_hand, 0u);
+    ASSERT_LT(by_hand, state.bans.size());
+    keep_manual_bans(state);
+    EXPECT_EQ(state.bans.size(), by_hand);
+    EXPECT_EQ(state.ban_keys.size(), by_hand);
+    EXPECT_TRUE(std::all_of(state.bans.begin(), state.bans.end(), manual));
+    EXPECT_EQ(net::Address(state.ban_keys[0]).to_string(), "2001:db8::");
+    EXPECT_EQ(state.allow.size(), allow);
 }
 
 TEST(StateFile, ReadsWhatItWrote) {

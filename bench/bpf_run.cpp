@@ -87,11 +87,8 @@ public:
           xdp_(object_.program_fd(bpf::Program::xdp)), empty_tc_(bench::empty_program(BPF_PROG_TYPE_SCHED_CLS, -1)),
           empty_xdp_(bench::empty_program(BPF_PROG_TYPE_XDP, XDP_PASS)),
           random_(bench::RandomKeys::load(BTBLOCK_RANDOM_KEYS)), series_(series) {
-        bt_config config{};
-        config.lease_until_ns = ~0ULL;
-        config.mark = BT_DEFAULT_MARK;
-        config.new_flow_rate = ~0u;
-        if (!maps_.write_config(config) || empty_tc_ < 0 || empty_xdp_ < 0 || !random_)
+        lease(~0ULL);
+        if (empty_tc_ < 0 || empty_xdp_ < 0 || !random_)
             fail("cannot load the programs around those that are measured");
         for (const char* prefix : {"10.0.0.0/8", "fc00::/7"})
             if (!maps_.inside.update(net::Prefix::parse(prefix)->lpm(), 1))
@@ -140,8 +137,12 @@ public:
         cases.push_back(banned("tc/ban/ipv6", tc_, udp6_.reply(), tc_drop));
         cases.push_back(condemned("tc/condemned", tc_, udp_, tc_drop));
         add(cases, "tc/blocked-flow", tc_, dht_, tc_drop);
-        // HTTP requests are looked at for ever: what an undecided packet costs, again and again
-        add(cases, "tc/undecided", tc_, page_, tc_next);
+        // HTTP requests are looked at for ever: what an undecided packet costs, again and again. Without a lease, or
+        // the first of a run would be marked for user space and the rest with it.
+        Case undecided = on("tc/undecided", tc_, page_.frame(), tc_next);
+        undecided.before = [this] { lease(0); };
+        undecided.after = [this] { lease(~0ULL); };
+        cases.push_back(std::move(undecided));
         measure(cases);
     }
 
@@ -244,6 +245,14 @@ public:
 private:
     static constexpr std::uint32_t remote = 0xcb007109; // test::remote4
 
+    void lease(std::uint64_t until_ns) const {
+        bt_config config{};
+        config.lease_until_ns = until_ns;
+        config.mark = BT_DEFAULT_MARK;
+        config.new_flow_rate = ~0u;
+        if (!maps_.write_config(config))
+            fail("cannot configure the programs");
+    }
     [[nodiscard]] Case on(std::string name, int program, std::string frame, int expect) const {
         return {std::move(name), expect, [=, this] { return bench::prog_run(program, frame, repeats_); }};
     }

@@ -16,6 +16,7 @@ struct bt_ctx {
 	void *ctx;  /* struct __sk_buff or struct xdp_md */
 	__u32 hook; /* enum bt_hook */
 	__u32 ifindex;
+	struct bt_percpu *cpu; /* never NULL */
 };
 
 #define BT_HAVE_CTX
@@ -47,10 +48,23 @@ static BT_INLINE __u32 bt_total(const struct bt_ctx *c)
 	return ((struct __sk_buff *)c->ctx)->len;
 }
 
+static BT_INLINE struct bt_percpu *bt_this_cpu(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&bt_stats, &zero);
+}
+
+/* The clock is read once a tick, not for every packet. */
 static BT_INLINE __u64 bt_now(struct bt_ctx *c)
 {
-	(void)c;
-	return bt_have_coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+	__u64 tick = bpf_jiffies64();
+
+	if (c->cpu->tick != tick) {
+		c->cpu->tick = tick;
+		c->cpu->now_ns = bt_have_coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+	}
+	return c->cpu->now_ns;
 }
 
 static BT_INLINE const struct bt_config *bt_settings(struct bt_ctx *c)
@@ -63,12 +77,8 @@ static BT_INLINE const struct bt_config *bt_settings(struct bt_ctx *c)
 
 static BT_INLINE void bt_count(struct bt_ctx *c, enum bt_stat which)
 {
-	__u32 key = which;
-	__u64 *counter = bpf_map_lookup_elem(&bt_stats, &key);
-
-	(void)c;
-	if (counter)
-		++*counter;
+	if (which < BT_S_COUNT)
+		c->cpu->stats[which]++;
 }
 
 static BT_INLINE __u32 bt_owner(struct bt_ctx *c)
@@ -132,21 +142,31 @@ BT_STORE(bt_client_store, bt_clients, struct bt_addr, struct bt_client)
 BT_FIND(bt_fanout_find, bt_fanouts, struct bt_addr, struct bt_fanout)
 BT_STORE(bt_fanout_store, bt_fanouts, struct bt_addr, struct bt_fanout)
 
-static BT_INLINE struct bt_percpu *bt_windows(void)
+static BT_INLINE __u16 bt_epoch_now(struct bt_ctx *c)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, *epoch = bpf_map_lookup_elem(&bt_epoch, &zero);
 
-	return bpf_map_lookup_elem(&bt_percpu, &zero);
+	(void)c;
+	return epoch ? 0x8000 | *(volatile __u32 *)epoch : 0x8000;
+}
+
+static BT_INLINE void bt_epoch_advance(struct bt_ctx *c)
+{
+	__u32 zero = 0, *epoch = bpf_map_lookup_elem(&bt_epoch, &zero);
+
+	(void)c;
+	if (epoch)
+		__sync_fetch_and_add(epoch, 1);
 }
 
 /* At most new_flow_rate new half-flows a second on this CPU: a flood must not wash the table out. */
 static BT_INLINE int bt_flow_rate_ok(struct bt_ctx *c)
 {
-	struct bt_percpu *w = bt_windows();
+	struct bt_percpu *w = c->cpu;
 	const struct bt_config *cfg = bt_settings(c);
 	__u64 now = bt_now(c);
 
-	if (!w || !cfg)
+	if (!cfg)
 		return 0;
 	if (now - w->flow_window_ns > BT_NSEC_PER_SEC) {
 		w->flow_window_ns = now;
@@ -174,10 +194,10 @@ static BT_INLINE void bt_emit(struct bt_ctx *c, const struct bt_pkt *p, __u8 kin
 	}                                                                                                                        \
 	__attribute__((noinline)) int bt_##name##_stage(__u32 hook, __u32 ifindex)                                               \
 	{                                                                                                                        \
-		struct bt_ctx c = { 0, hook, ifindex };                                                                          \
+		struct bt_ctx c = { 0, hook, ifindex, bt_this_cpu() };                                                           \
 		struct bt_scratch *scratch = bt_scratch_get(&c);                                                                 \
                                                                                                                                  \
-		return scratch ? (int)bt_##name(&c, scratch) : 0;                                                                \
+		return scratch && c.cpu ? (int)bt_##name(&c, scratch) : 0;                                                       \
 	}
 
 #include "btblock/inspect.h"
@@ -233,12 +253,12 @@ static BT_INLINE void bt_find_tcp_facts(struct bt_scratch *s)
 
 static BT_INLINE void bt_emit(struct bt_ctx *c, const struct bt_pkt *p, __u8 kind, __u32 evidence, __u8 action, __u8 client_is)
 {
-	struct bt_percpu *w = bt_windows();
+	struct bt_percpu *w = c->cpu;
 	const struct bt_config *cfg = bt_settings(c);
 	__u64 now = bt_now(c);
 	struct bt_event *e;
 
-	if (!w || !cfg)
+	if (!cfg)
 		return;
 	if (now - w->event_window_ns > BT_NSEC_PER_SEC) {
 		w->event_window_ns = now;

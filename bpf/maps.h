@@ -96,11 +96,21 @@ struct {
 	__uint(max_entries, 1);
 } bt_config SEC(".maps");
 
+/* Counts what was banned, condemned or no longer allowed: running flows look those tables up again. User space maps
+ * it, so that both sides can add to it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} bt_epoch SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, BT_S_COUNT);
+	__type(value, struct bt_percpu);
+	__uint(max_entries, 1);
 } bt_stats SEC(".maps");
 
 /* Counters of the daemon, same indexes: what user space adds must not race with the kernel's. */
@@ -110,13 +120,6 @@ struct {
 	__type(value, __u64);
 	__uint(max_entries, BT_S_COUNT);
 } bt_user_stats SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct bt_percpu);
-	__uint(max_entries, 1);
-} bt_percpu SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -11,11 +11,11 @@
 static BT_INLINE void bt_describe(struct bt_ctx *c, const struct bt_pkt *p)
 {
 	const struct bt_config *cfg = bt_settings(c);
-	struct bt_percpu *w = bt_windows();
+	struct bt_percpu *w = c->cpu;
 	bt_u64 now = bt_now(c);
 	struct bt_reject *r;
 
-	if (!cfg || !w || !(cfg->flags & BT_C_REJECT) || cfg->lease_until_ns <= now)
+	if (!cfg || !(cfg->flags & BT_C_REJECT) || cfg->lease_until_ns <= now)
 		return;
 	if (p->tuple.proto == BT_IPPROTO_TCP && (p->tcp_flags & BT_TCP_RST))
 		return;
@@ -39,10 +39,10 @@ static BT_INLINE void bt_describe(struct bt_ctx *c, const struct bt_pkt *p)
 
 __attribute__((noinline)) int bt_describe_stage(__u32 hook, __u32 ifindex)
 {
-	struct bt_ctx c = { 0, hook, ifindex };
+	struct bt_ctx c = { 0, hook, ifindex, bt_this_cpu() };
 	struct bt_scratch *scratch = bt_scratch_get(&c);
 
-	if (scratch)
+	if (scratch && c.cpu)
 		bt_describe(&c, &scratch->pkt);
 	return 0;
 }

@@ -14,7 +14,7 @@
 #ifndef BTBLOCK_ABI_H
 #define BTBLOCK_ABI_H
 
-#define BT_ABI 2
+#define BT_ABI 3
 
 typedef unsigned char bt_u8;
 typedef unsigned short bt_u16;
@@ -170,7 +170,7 @@ struct bt_flow {
 	bt_u8 punted; /* a packet was one for user space */
 	bt_u8 mse;    /* BT_MSE_* */
 	bt_u8 asks;   /* TCP: segments in a row with the length of piece requests */
-	bt_u8 pad[2];
+	bt_u16 epoch; /* when bans and condemned sockets were last looked up in vain, see bt_epoch; 0: never */
 };
 
 enum {                           /* bt_ban.flags */
@@ -257,17 +257,6 @@ struct bt_fanout {
 	bt_u32 told; /* this window's fan-out was reported */
 };
 
-/* Value of bt_percpu (one entry per CPU): rate windows. */
-struct bt_percpu {
-	bt_u64 flow_window_ns;
-	bt_u64 event_window_ns;
-	bt_u64 reject_window_ns;
-	bt_u32 flows;
-	bt_u32 events;
-	bt_u32 rejects;
-	bt_u32 pad;
-};
-
 /* ------------------------------------------------------------------ events */
 
 enum bt_event_kind { BT_K_DETECTION = 1, BT_K_CONDEMN = 2 };
@@ -331,6 +320,20 @@ enum bt_stat {
 	BT_S_COUNT = BT_S_DETECTIONS + 26,
 };
 
+/* Value of bt_stats (one entry per CPU): what a packet on this CPU may write without asking anyone. */
+struct bt_percpu {
+	bt_u64 stats[BT_S_COUNT]; /* by enum bt_stat */
+	bt_u64 tick;              /* jiffies when now_ns was read */
+	bt_u64 now_ns;
+	bt_u64 flow_window_ns; /* starts of the rate windows, and what they have counted */
+	bt_u64 event_window_ns;
+	bt_u64 reject_window_ns;
+	bt_u32 flows;
+	bt_u32 events;
+	bt_u32 rejects;
+	bt_u32 pad;
+};
+
 BT_STATIC_ASSERT(BT_EV_COUNT == 26, "BT_S_COUNT follows BT_EV_COUNT");
 BT_STATIC_ASSERT(sizeof(struct bt_addr) == 16, "bt_addr");
 BT_STATIC_ASSERT(sizeof(struct bt_tuple) == 40, "bt_tuple");
@@ -344,7 +347,7 @@ BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
 BT_STATIC_ASSERT(sizeof(struct bt_client) == 88, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
 BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
-BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 40, "bt_percpu");
+BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 8 * BT_S_COUNT + 56, "bt_percpu");
 BT_STATIC_ASSERT(sizeof(struct bt_event) == 64, "bt_event");
 BT_STATIC_ASSERT(sizeof(struct bt_reject) == 56, "bt_reject");
 

@@ -3,7 +3,7 @@
  * The packet path: what is done with one parsed packet, in order. The kernel runs this on BPF
  * maps, `btblock analyze` and the tests run the very same code on tables in memory.
  *
- *   bans -> bare TCP segments -> half-flow verdict -> condemned sockets -> budget -> detectors
+ *   settled half-flows -> bans -> bare TCP segments -> half-flow verdict -> condemned sockets -> budget -> detectors
  *
  * The includer defines struct bt_ctx and, before including this file, BT_HAVE_CTX and:
  *   bt_load, bt_total                               see head.h
@@ -18,6 +18,8 @@
  *   struct bt_scratch *bt_scratch_get(c)             room that does not fit the kernel's 512-byte stack, or NULL
  *   void bt_find_udp_facts(scratch), bt_find_tcp_facts(scratch)
  *                                                   bt_udp_facts, bt_tcp_facts on what the scratch holds
+ *   bt_u16 bt_epoch_now(c), bt_epoch_advance(c)     number of the last change that can stop a running flow: something
+ *                                                   was banned or condemned. Never 0
  *   int bt_flow_rate_ok(c)                          flood guard: may a new half-flow be made now
  *   void bt_emit(c, pkt, kind, evidence mask, action, client_is)
  * and may define BT_STAGE, see below.
@@ -121,11 +123,14 @@ static BT_INLINE int bt_ban_applies(struct bt_ctx *c, const struct bt_addr *a, b
 	return 1;
 }
 
+static BT_INLINE int bt_is_banned(struct bt_ctx *c, const struct bt_tuple *t)
+{
+	return bt_ban_applies(c, &t->src, t->sport) || bt_ban_applies(c, &t->dst, t->dport);
+}
+
 static BT_INLINE int bt_banned(struct bt_ctx *c, const struct bt_scratch *s)
 {
-	const struct bt_tuple *t = &s->pkt.tuple;
-
-	return bt_ban_applies(c, &t->src, t->sport) || bt_ban_applies(c, &t->dst, t->dport);
+	return bt_is_banned(c, &s->pkt.tuple);
 }
 BT_STAGE(banned)
 
@@ -159,8 +164,10 @@ static BT_INLINE void bt_condemn(struct bt_ctx *c, const struct bt_addr *a, bt_u
 	struct bt_endpoint e;
 
 	bt_endpoint_of(&e, a, port);
-	if (!bt_socket_store(c, &e, &mark))
-		bt_count(c, BT_S_CONDEMNED);
+	if (bt_socket_store(c, &e, &mark))
+		return;
+	bt_epoch_advance(c);
+	bt_count(c, BT_S_CONDEMNED);
 }
 
 static BT_INLINE void bt_peer_of(struct bt_peer_key *k, const struct bt_addr *client, const struct bt_addr *peer, bt_u16 port)
@@ -626,9 +633,8 @@ static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct b
 BT_STAGE(inspect_bare)
 
 /* Any datagram to or from a condemned socket. */
-static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_scratch *s)
+static BT_INLINE int bt_is_condemned(struct bt_ctx *c, const struct bt_tuple *t)
 {
-	const struct bt_tuple *t = &s->pkt.tuple;
 	bt_u64 now = bt_now(c);
 
 	if (bt_socket_live(c, &t->src, t->sport, now)) {
@@ -638,6 +644,11 @@ static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_scratch
 		return 1;
 	}
 	return bt_socket_live(c, &t->dst, t->dport, now) && !bt_is_allowed(c, &t->src);
+}
+
+static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_scratch *s)
+{
+	return bt_is_condemned(c, &s->pkt.tuple);
 }
 BT_STAGE(socket_applies)
 
@@ -775,6 +786,25 @@ static BT_INLINE int bt_fan_out(struct bt_ctx *c, struct bt_scratch *s)
 }
 BT_STAGE(fan_out)
 
+/* Its packets pass here, and only a ban or a condemned socket can change that. */
+static BT_INLINE int bt_flow_is_settled(struct bt_ctx *c, const struct bt_flow *f)
+{
+	if (f->verdict == BT_V_CLEAN || f->verdict == BT_V_ALLOWED)
+		return 1;
+	if (f->verdict == BT_V_BLOCKED)
+		return 0;
+	/* Judged where it was first seen, or looked at for long enough. */
+	return f->owner != bt_owner(c) || (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched &&
+					   (f->mse != BT_MSE_DONE || f->seen >= BT_MSE_LOOK));
+}
+
+static BT_INLINE enum bt_action bt_pass_settled(struct bt_flow *f, bt_u16 epoch)
+{
+	if (f->epoch != epoch)
+		f->epoch = epoch;
+	return BT_ACT_PASS;
+}
+
 /* A payload packet whose half-flow is still open: judge it and act. */
 static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct bt_config *cfg, struct bt_scratch *s, bt_u64 now)
 {
@@ -835,6 +865,7 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	const struct bt_config *cfg = bt_settings(c);
 	const struct bt_pkt *p = &s->pkt;
 	struct bt_flow *found;
+	bt_u16 epoch;
 	bt_u64 now;
 
 	if (!cfg)
@@ -843,6 +874,16 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	if (parsed == BT_PARSED_NONE) {
 		bt_count(c, BT_S_PARSE_SKIPPED);
 		return BT_ACT_PASS;
+	}
+	now = bt_now(c);
+	epoch = bt_epoch_now(c); /* before the look-ups: what changes meanwhile counts as not looked up */
+	found = parsed == BT_PARSED ? bt_flow_find(c, &p->tuple) : 0;
+	/* Most packets end here: nothing was banned or condemned since their half-flow was settled. */
+	if (found && found->epoch == epoch && now - found->last_seen_ns <= BT_NSEC_PER_SEC && !(p->tcp_flags & BT_TCP_SYN)) {
+		if (found->verdict == BT_V_BLOCKED && p->payload_len)
+			return bt_dropped(c, cfg, BT_S_DROP_FLOW);
+		if (bt_flow_is_settled(c, found))
+			return BT_ACT_PASS;
 	}
 	if (bt_run_banned(c, s))
 		return bt_dropped(c, cfg, BT_S_DROP_BAN);
@@ -857,8 +898,6 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	if (!p->payload_len)
 		return BT_ACT_PASS;
 
-	found = bt_flow_find(c, &p->tuple);
-	now = bt_now(c);
 	if (found && p->tuple.proto == BT_IPPROTO_UDP && now - found->last_seen_ns > BT_UDP_IDLE_NS) {
 		__builtin_memset(found, 0, sizeof(*found));
 		found->owner = bt_owner(c);
@@ -870,10 +909,12 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 			if (found->verdict == BT_V_BLOCKED && p->tuple.proto == BT_IPPROTO_UDP)
 				bt_run_socket_applies(c, s); /* use keeps a condemned socket and its peers */
 		}
-		if (found->verdict == BT_V_BLOCKED)
+		if (found->verdict == BT_V_BLOCKED) {
+			found->epoch = epoch;
 			return bt_dropped(c, cfg, BT_S_DROP_FLOW);
+		}
 		if (found->verdict == BT_V_CLEAN || found->verdict == BT_V_ALLOWED)
-			return BT_ACT_PASS;
+			return bt_pass_settled(found, epoch);
 	}
 	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s)) {
 		/* from now on the half-flow's own verdict says it: one look-up, and one event */
@@ -889,12 +930,8 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}
 	if (found) {
-		/* Judged where it was first seen; the packet only passes here again. */
-		if (found->owner != bt_owner(c))
-			return BT_ACT_PASS;
-		if (found->seen >= BT_PUNT_BUDGET && found->verdict != BT_V_HTTP && !found->matched &&
-		    (found->mse != BT_MSE_DONE || found->seen >= BT_MSE_LOOK))
-			return BT_ACT_PASS;
+		if (bt_flow_is_settled(c, found))
+			return bt_pass_settled(found, epoch);
 		s->flow = *found;
 		s->is_new = 0;
 	} else {
@@ -912,18 +949,17 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 }
 
 /* XDP: only what is known already. A bare TCP segment or a new flow is TC's business. */
-static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parsed parsed, struct bt_scratch *s)
+static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parsed parsed, const struct bt_tuple *t)
 {
 	const struct bt_config *cfg = bt_settings(c);
-	const struct bt_pkt *p = &s->pkt;
 
 	if (!cfg || parsed == BT_PARSED_NONE || (cfg->flags & (BT_C_MONITOR | BT_C_REJECT)))
 		return BT_ACT_PASS; /* TC drops it, and describes what is to be answered */
-	if (bt_run_banned(c, s)) {
+	if (bt_is_banned(c, t)) {
 		bt_count(c, BT_S_SEEN);
 		return bt_dropped(c, cfg, BT_S_DROP_BAN);
 	}
-	if (parsed == BT_PARSED && p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s)) {
+	if (parsed == BT_PARSED && t->proto == BT_IPPROTO_UDP && bt_is_condemned(c, t)) {
 		bt_count(c, BT_S_SEEN);
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}

@@ -73,9 +73,16 @@ static BT_INLINE int bt_addr_equal(const struct bt_addr *a, const struct bt_addr
 	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
 }
 
+/* Third word of an IPv4 address in memory: bytes 0, 0, 0xff, 0xff. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define BT_MAPPED_V4 0xffff0000u
+#else
+#define BT_MAPPED_V4 0x0000ffffu
+#endif
+
 static BT_INLINE int bt_addr_is_v4(const struct bt_addr *a)
 {
-	return !a->w[0] && !a->w[1] && !a->b[8] && !a->b[9] && a->b[10] == 0xff && a->b[11] == 0xff;
+	return !a->w[0] && !a->w[1] && a->w[2] == BT_MAPPED_V4;
 }
 
 /* The same connection seen from the other side. */

@@ -137,10 +137,13 @@ std::string explain_text(const Json& e) {
     const std::string name = e["address"].get<std::string>();
     std::string out = name + (e["inside"] == true ? " is an inside address\n" : " is an outside address\n");
     const auto say = [&](const std::string& text) { out += "  " + wrapped(printable(text), 79, 4) + "\n"; };
+    const auto quoted = [](const Json& comment, const char* before, const char* after) {
+        const auto text = comment.get<std::string>();
+        return text.empty() ? text : before + text + after;
+    };
     if (!e["allowed"].is_null())
         say(fmt::format("Nothing is blocked: {} is allowed {}{}.", e["allowed"]["prefix"].get<std::string>(),
-                        how_long(e["allowed"]),
-                        e["allowed"]["comment"] == "" ? "" : ", '" + e["allowed"]["comment"].get<std::string>() + "'"));
+                        how_long(e["allowed"]), quoted(e["allowed"]["comment"], ", '", "'")));
     if (const Json& ban = e["ban"]; !ban.is_null()) {
         std::string ports;
         for (const Json& port : ban["ports"])
@@ -151,7 +154,7 @@ std::string explain_text(const Json& e) {
                         !evidence.empty()       ? "for " + evidence
                         : ban["manual"] == true ? "by the operator"
                                                 : "",
-                        ban["comment"] == "" ? "" : " ('" + ban["comment"].get<std::string>() + "')",
+                        quoted(ban["comment"], " ('", "')"),
                         counted(ban["hits"].get<std::uint64_t>(), "packet dropped", "packets dropped")));
     } else {
         say("Not banned.");

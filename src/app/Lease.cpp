@@ -11,6 +11,7 @@ namespace btblock::app {
 Lease::Lease(const bpf::Maps& maps, bool fail_open, std::function<bool()> healthy)
     : maps_(maps), fail_open_(fail_open), is_healthy_(std::move(healthy)), thread_([this] { work(); }) {}
 
+// NOLINTNEXTLINE(bugprone-exception-escape): a lock or join that fails is a programming error
 Lease::~Lease() {
     {
         const std::lock_guard lock(mutex_);

@@ -20,7 +20,7 @@ public:
     Lease(const bpf::Maps& maps, bool fail_open, std::function<bool()> healthy);
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    ~Lease(); // ends it
+    ~Lease(); // ends it. NOLINT(bugprone-exception-escape)
 
     [[nodiscard]] bool healthy() const noexcept { return healthy_now_.load(std::memory_order_relaxed); }
     // Replaces everything in the kernel's settings but the lease.

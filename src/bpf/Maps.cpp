@@ -8,17 +8,30 @@
 
 namespace btblock::bpf {
 
+Result<void> Maps::watch(const Fd& epoch) {
+    if (!epoch)
+        return errno_error("map bt_epoch");
+    auto counter = Epoch::adopt(epoch);
+    if (!counter)
+        return counter.error();
+    bans.watched_by(*counter);
+    sockets.watched_by(*counter);
+    allow.watched_by(*counter);
+    return {};
+}
+
 Result<Counters> Maps::stats() const {
     const int cpus = libbpf_num_possible_cpus();
     if (cpus < 1)
         return error("cannot read the number of possible CPUs");
-    std::vector<std::uint64_t> values(static_cast<std::size_t>(cpus));
+    std::vector<bt_percpu> of_cpus(static_cast<std::size_t>(cpus));
+    constexpr __u32 zero = 0;
+    if (bpf_map_lookup_elem(stats_fd.get(), &zero, of_cpus.data()) < 0)
+        return errno_error("map bt_stats: lookup");
     Counters sums{};
     for (__u32 i = 0; i < sums.size(); ++i) {
-        if (bpf_map_lookup_elem(stats_fd.get(), &i, values.data()) < 0)
-            return errno_error("map bt_stats: lookup");
-        for (std::uint64_t value : values)
-            sums[i] += value;
+        for (const bt_percpu& cpu : of_cpus)
+            sums[i] += cpu.stats[i];
         auto own = user_stats.lookup(i);
         if (!own)
             return own.error();
@@ -86,6 +99,8 @@ Result<Maps> open_pinned_maps(const std::string& instance) {
     maps.events_fd = Fd(bpf_obj_get(pins.map("bt_events").c_str()));
     if (!maps.events_fd && failure.empty())
         failure = errno_error(pins.map("bt_events")).message;
+    if (const auto watched = maps.watch(Fd(bpf_obj_get(pins.map("bt_epoch").c_str()))); !watched && failure.empty())
+        failure = watched.error().message;
     if (!failure.empty())
         return error(failure);
     return maps;

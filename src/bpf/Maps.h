@@ -2,6 +2,7 @@
 // The maps that the kernel programs and user space share, by the names of bpf/maps.h.
 #pragma once
 
+#include "bpf/Epoch.h"
 #include "bpf/Map.h"
 #include "bpf/Pins.h"
 #include "btblock/abi.h"
@@ -14,20 +15,23 @@ namespace btblock::bpf {
 using Counters = std::array<std::uint64_t, BT_S_COUNT>;
 
 struct Maps {
-    Map<bt_addr, bt_ban> bans;
+    WatchedMap<bt_addr, bt_ban> bans;
     Map<bt_tuple, bt_flow> flows;
     Map<bt_tuple, bt_flow> asked; // half-flows of the punt filter; not pinned
-    Map<bt_endpoint, bt_mark> sockets;
+    WatchedMap<bt_endpoint, bt_mark> sockets;
     Map<bt_peer_key, bt_mark> peers;
     Map<bt_addr, bt_client> clients;
-    Map<bt_lpm_key, bt_allow> allow;
+    WatchedMap<bt_lpm_key, bt_allow> allow;
     Map<bt_lpm_key, bt_u32> inside;
     Map<bt_lpm_key, bt_u32> relays;
     Map<bt_u32, bt_config> config;
     Map<bt_u32, bt_u64> user_stats; // counters of the daemon, indexed by bt_stat like the kernel's
-    Fd stats_fd;                    // the kernel's: per-CPU array of u64
+    Fd stats_fd;                    // the kernel's: one bt_percpu per CPU
     Fd events_fd;                   // ring buffer of bt_event
     Fd rejects_fd;                  // ring buffer of bt_reject; not pinned
+
+    // Couples the watched maps with the map bt_epoch. Whoever fills this struct calls it once.
+    Result<void> watch(const Fd& epoch);
 
     // Sums over the CPUs and over kernel and daemon.
     [[nodiscard]] Result<Counters> stats() const;

@@ -15,9 +15,9 @@ namespace btblock::bpf {
 namespace {
 
 // Maps that outlive a run: what is enforced, what is counted, what others may read.
-constexpr std::array<const char*, 12> pinned_maps{"bt_bans",    "bt_flows",  "bt_sockets",    "bt_peers",
-                                                  "bt_clients", "bt_allow",  "bt_inside",     "bt_config",
-                                                  "bt_stats",   "bt_events", "bt_user_stats", "bt_relays"};
+constexpr std::array<const char*, 13> pinned_maps{"bt_bans",       "bt_flows",  "bt_sockets", "bt_peers", "bt_clients",
+                                                  "bt_allow",      "bt_inside", "bt_config",  "bt_stats", "bt_events",
+                                                  "bt_user_stats", "bt_relays", "bt_epoch"};
 
 // A pinned map with its sizes; empty when there is none.
 struct OldMap {
@@ -184,6 +184,8 @@ Result<Maps> Object::maps() const {
     maps.stats_fd = Fd(dup(bpf_map__fd(m.bt_stats)));
     maps.events_fd = Fd(dup(bpf_map__fd(m.bt_events)));
     maps.rejects_fd = Fd(dup(bpf_map__fd(m.bt_rejects)));
+    if (const auto watched = maps.watch(Fd(dup(bpf_map__fd(m.bt_epoch)))); !watched && failure.empty())
+        failure = watched.error().message;
     if (!failure.empty())
         return error(failure);
     return maps;

@@ -46,7 +46,7 @@ private:
         unsigned ifindex;
         Address address;
         unsigned length;
-        friend auto operator<=>(const Assigned&, const Assigned&) = default;
+        friend auto operator<=>(const Assigned&, const Assigned&) = default; // NOLINT(modernize-use-nullptr): not ours
     };
 
     explicit LinkWatcher(Fd fd) noexcept : fd_(std::move(fd)) {}

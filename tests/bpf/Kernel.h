@@ -92,9 +92,9 @@ public:
         clear(maps.allow);
         clear(maps.inside);
         const int cpus = libbpf_num_possible_cpus();
-        const std::vector<std::uint64_t> zero(static_cast<std::size_t>(cpus > 0 ? cpus : 1));
-        for (bt_u32 i = 0; i < BT_S_COUNT; ++i)
-            ASSERT_EQ(bpf_map_update_elem(maps.stats_fd.get(), &i, zero.data(), BPF_ANY), 0);
+        const std::vector<bt_percpu> nothing(static_cast<std::size_t>(cpus > 0 ? cpus : 1));
+        const bt_u32 key = 0;
+        ASSERT_EQ(bpf_map_update_elem(maps.stats_fd.get(), &key, nothing.data(), BPF_ANY), 0);
         config = {};
         config.lease_until_ns = now_ns() + 3600 * BT_NSEC_PER_SEC;
         config.mark = mark_bit;

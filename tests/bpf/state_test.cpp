@@ -316,6 +316,93 @@ TEST_F(StateTest, IdleUdpTupleIsANewFlow) {
     EXPECT_EQ(kernel().ingress(Packet(p).payload(dht_query())).code, tc_drop);
 }
 
+// ---------------------------------------------------------------- settled half-flows
+
+class SettledTest : public StateTest {
+protected:
+    // Half-flows that nothing more is decided about, each in its own way.
+    static std::vector<Packet> settled() {
+        const Packet clean = Packet::tcp(client4, 1000, remote4, 22).payload("SSH-2.0-x\r\n");
+        const Packet clean6 = Packet::udp(client6, 1000, remote6, 51820).payload(wireguard_init());
+        const Packet spent = Packet::udp(client4, 5000, remote4, 6000).payload(noise(200, 1));
+        for (const Packet& p : {clean, clean6})
+            EXPECT_EQ(kernel().ingress(p).code, tc_next);
+        for (unsigned i = 0; i <= BT_PUNT_BUDGET; ++i)
+            EXPECT_EQ(kernel().ingress(spent).code, tc_next);
+        for (const Packet& p : {clean, clean6, spent}) {
+            EXPECT_EQ(kernel().ingress(p).code, tc_next);
+            EXPECT_NE(kernel().flow(p)->epoch, 0) << "settled";
+        }
+        return {clean, clean6, spent};
+    }
+    static void expect_dropped(const std::vector<Packet>& flows, bool dropped, const char* why) {
+        for (const Packet& p : flows) {
+            EXPECT_EQ(kernel().ingress(p).code, dropped ? tc_drop : tc_next) << why;
+            EXPECT_EQ(kernel().ingress(Packet(p).vlan(7)).code, dropped ? tc_drop : tc_next)
+                << why << ", by the long way";
+        }
+    }
+};
+
+TEST_F(SettledTest, ABanStopsThemWithTheNextPacket) {
+    const auto flows = settled();
+    ban(remote4, ~0ULL);
+    ban(remote6, ~0ULL);
+    expect_dropped(flows, true, "banned");
+    ASSERT_TRUE(kernel().maps.bans.erase(address(remote4)));
+    ASSERT_TRUE(kernel().maps.bans.erase(address(remote6)));
+    expect_dropped(flows, false, "no longer banned");
+    bt_ban entry{};
+    entry.expires_ns = ~0ULL;
+    ASSERT_TRUE(kernel().maps.bans.update_many({address(remote4), address(remote6)}, {entry, entry}));
+    expect_dropped(flows, true, "banned with others");
+}
+
+TEST_F(SettledTest, ACondemnedSocketStopsThemWithTheNextPacket) {
+    const auto flows = settled();
+    condemn(client4, 5000, now_ns() + minute);
+    expect_dropped({flows[2]}, true, "condemned by user space");
+    kernel().reset();
+    const auto again = settled();
+    // the same socket asks the DHT elsewhere: the kernel condemns it
+    EXPECT_EQ(kernel().ingress(Packet::udp(client4, 5000, other4, 6881).payload(dht_query())).code, tc_drop);
+    expect_dropped({again[2]}, true, "condemned by the kernel");
+}
+
+TEST_F(SettledTest, WhatIsNoLongerAllowedIsBannedAgain) {
+    const auto flows = settled();
+    ban(remote4, ~0ULL);
+    allow("203.0.113.0/24");
+    expect_dropped({flows[0], flows[2]}, false, "allowed");
+    ASSERT_TRUE(kernel().maps.allow.erase(net::Prefix::parse("203.0.113.0/24")->lpm()));
+    expect_dropped({flows[0], flows[2]}, true, "no longer allowed");
+}
+
+// The short cut is good for a second, whatever happens to the tables.
+TEST_F(SettledTest, AnotherLookAfterASecond) {
+    const auto flows = settled();
+    bt_flow flow = *kernel().flow(flows[0]);
+    flow.last_seen_ns = now_ns() - 2 * BT_NSEC_PER_SEC;
+    ASSERT_TRUE(kernel().maps.flows.update(flows[0].tuple(), flow));
+    EXPECT_EQ(kernel().ingress(flows[0]).code, tc_next);
+    EXPECT_GT(kernel().flow(flows[0])->last_seen_ns, flow.last_seen_ns);
+}
+
+TEST_F(SettledTest, ABlockedFlowStaysBlockedAndItsBareSegmentsPass) {
+    Stream peer(client4, 1000, remote4, 2000);
+    EXPECT_EQ(kernel().ingress(peer.next(handshake())).code, tc_drop);
+    for (int i = 0; i < 3; ++i)
+        EXPECT_EQ(kernel().ingress(peer.next("x")).code, tc_drop);
+    EXPECT_EQ(kernel().counter(BT_S_DROP_FLOW), 3u);
+    EXPECT_EQ(kernel().ingress(peer.next("")).code, tc_next) << "its end must be able to pass";
+    kernel().config.flags |= BT_C_MONITOR;
+    kernel().configure();
+    EXPECT_EQ(kernel().ingress(peer.next("x")).code, tc_next);
+    EXPECT_EQ(kernel().counter(BT_S_MONITORED), 1u);
+}
+
+// ----------------------------------------------------------------
+
 TEST_F(StateTest, FloodGuardMakesNoMoreHalfFlows) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1100)); // a new rate window
     kernel().config.new_flow_rate = 10;

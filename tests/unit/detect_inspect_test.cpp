@@ -19,6 +19,7 @@ struct Gateway {
     bt_config config{};
     bool configured = true, can_punt = true, rate_ok = true, room = true;
     bt_u32 owner = 0;
+    bt_u16 epoch = 1;
     bt_u64 now = 1000 * BT_NSEC_PER_SEC;
     std::map<bt_addr, bt_ban, ByBytes> bans;
     std::map<bt_addr, int, ByBytes> allowed;
@@ -123,6 +124,12 @@ static int bt_fanout_store(bt_ctx*, const bt_addr*, const bt_fanout*) {
 }
 static void bt_find_udp_facts(struct bt_scratch* s);
 static void bt_find_tcp_facts(struct bt_scratch* s);
+static bt_u16 bt_epoch_now(bt_ctx* c) {
+    return c->gateway->epoch;
+}
+static void bt_epoch_advance(bt_ctx* c) {
+    ++c->gateway->epoch;
+}
 static int bt_flow_rate_ok(bt_ctx* c) {
     return c->gateway->rate_ok;
 }
@@ -157,7 +164,7 @@ bt_action xdp(Gateway& g, const Packet& packet) {
     bt_ctx c{&g, &ip};
     bt_scratch* s = bt_scratch_get(&c);
     const bt_parsed parsed = bt_parse(&c, 0, &s->pkt);
-    return bt_inspect_early(&c, parsed, s);
+    return bt_inspect_early(&c, parsed, &s->pkt.tuple);
 }
 
 Packet udp(const std::string& payload, std::uint16_t sport = 6881) {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <span>
 #include <spdlog/fmt/fmt.h>
 #include <string_view>
 #include <utility>
@@ -25,7 +26,8 @@ struct CaptureReport {
     std::string file;    // as given
     std::string capture; // without folder
     CaptureInfo info;
-    std::vector<Flow> flows;
+    Analyzer analyzer;
+    std::span<const Flow> flows; // the analyzer's
     std::size_t bittorrent_flows = 0;
 };
 
@@ -34,9 +36,8 @@ CaptureReport analyze_capture(const std::string& path) {
     report.file = path;
     const auto slash = path.rfind('/');
     report.capture = slash == path.npos ? path : path.substr(slash + 1);
-    Analyzer analyzer;
-    report.info = analyzer.read_capture(path);
-    report.flows = analyzer.take_flows();
+    report.info = report.analyzer.read_capture(path);
+    report.flows = report.analyzer.flows();
     report.bittorrent_flows =
         static_cast<std::size_t>(std::ranges::count(report.flows, Verdict::bittorrent, &Flow::verdict));
     return report;

@@ -2,12 +2,13 @@
 // A hash table that grows up to a fixed capacity. When it is full an entry that was not used lately gives way.
 #pragma once
 
+#include "detect/LargePages.h"
 #include "detect/Seed.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -24,7 +25,13 @@ template <class K, class V> class BoundedTable {
 public:
     explicit BoundedTable(std::size_t capacity)
         : capacity_(static_cast<std::uint32_t>(std::clamp<std::size_t>(capacity, 1, 1u << 28))), seed_(process_seed()),
-          buckets_(block, 0u) {}
+          buckets_(first_block, 0u) {}
+    ~BoundedTable() {
+        for (std::size_t k = 0; k < blocks_.size(); ++k)
+            Memory{}.deallocate(blocks_[k], block_size(k));
+    }
+    BoundedTable(const BoundedTable&) = delete;
+    BoundedTable& operator=(const BoundedTable&) = delete;
 
     // Null when there is none. A pointer stays good until its entry gives way to another.
     V* find(const K& key) noexcept {
@@ -58,8 +65,6 @@ public:
     }
 
 private:
-    static constexpr std::uint32_t block = 256; // a power of two
-
     struct Entry {
         K key;
         std::uint32_t next; // in the bucket
@@ -67,8 +72,19 @@ private:
         V value;
     };
 
+    using Memory = LargePages<Entry>;
+
+    // Each block is twice as large as the one before it.
+    static constexpr std::uint32_t first_block = 256; // a power of two
+    static constexpr int first_bits = std::bit_width(first_block);
+    static constexpr std::size_t block_size(std::size_t k) noexcept { return std::size_t{first_block} << k; }
+
     // Entries count from 1, so that 0 can mean none.
-    Entry& entry(std::uint32_t i) noexcept { return blocks_[(i - 1) / block][(i - 1) % block]; }
+    Entry& entry(std::uint32_t i) noexcept {
+        const std::uint32_t n = i - 1 + first_block;
+        const int k = std::bit_width(n) - first_bits;
+        return blocks_[static_cast<std::size_t>(k)][n - (first_block << k)];
+    }
 
     [[nodiscard]] std::size_t bucket_of(const K& key) const noexcept {
         std::uint64_t words[(sizeof(K) + 7) / 8] = {};
@@ -93,8 +109,8 @@ private:
             for (std::uint32_t i = 1; i <= used_; ++i)
                 link(i);
         }
-        if (used_ % block == 0)
-            blocks_.push_back(std::make_unique_for_overwrite<Entry[]>(std::min(block, capacity_ - used_)));
+        if (used_ + first_block == block_size(blocks_.size()))
+            blocks_.push_back(Memory{}.allocate(block_size(blocks_.size())));
         return ++used_;
     }
 
@@ -113,8 +129,8 @@ private:
     std::uint32_t used_ = 0;
     std::uint32_t hand_ = 0; // the entry that gave way last
     std::uint64_t seed_;
-    std::vector<std::uint32_t> buckets_; // as many as a power of two; the first entry of each
-    std::vector<std::unique_ptr<Entry[]>> blocks_;
+    std::vector<std::uint32_t, LargePages<std::uint32_t>> buckets_; // a power of two of them; the first entry of each
+    std::vector<Entry*> blocks_;
 };
 
 } // namespace btblock::detect

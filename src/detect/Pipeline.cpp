@@ -135,6 +135,7 @@ struct PipelineState final : Tables {
     bool guess_inside = false;
     bt_config config{};
     bt_scratch scratch{};
+    bt_parsed parsed = BT_PARSED_NONE;
     BoundedTable<bt_tuple, bt_flow> flows;
     BoundedTable<bt_endpoint, bt_mark> sockets;
     BoundedTable<bt_peer_key, bt_mark> peers;
@@ -279,8 +280,8 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     bt_ctx c{&s, ip_packet.data(), static_cast<bt_u32>(std::min<std::size_t>(ip_packet.size(), 1 << 20))};
     const std::array<std::uint64_t, BT_S_COUNT>& counters = s.counters;
     const std::uint64_t by_socket = counters[BT_S_DROP_SOCKET];
-    const bt_parsed parsed = bt_parse(&c, 0, &s.scratch.pkt);
-    const bt_action action = bt_inspect(&c, parsed, &s.scratch);
+    s.parsed = bt_parse(&c, 0, &s.scratch.pkt);
+    const bt_action action = bt_inspect(&c, s.parsed, &s.scratch);
     const bt_pkt& p = s.scratch.pkt;
     if (action == BT_ACT_DROP) {
         if (counters[BT_S_DROP_SOCKET] != by_socket)
@@ -300,6 +301,10 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     if (finding.judgement != Judgement::proves)
         return {};
     return {BT_ACT_DROP, finding.evidence};
+}
+
+const bt_tuple* Pipeline::tuple() const {
+    return state_->parsed == BT_PARSED ? &state_->scratch.pkt.tuple : nullptr;
 }
 
 void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>& decided) const {

@@ -42,6 +42,9 @@ public:
     // backwards are held. Never reads outside the span.
     Decision packet(std::span<const std::uint8_t> ip_packet, std::size_t wire_length, std::uint64_t time_ns);
 
+    // Of the last packet; null when it was no TCP or UDP with a whole header. Valid until the next packet().
+    [[nodiscard]] const bt_tuple* tuple() const;
+
     // What only the end of a capture tells about half-flows that stayed open: `decided` is called with the evidence of
     // each one that was BitTorrent after all. A gateway has no such moment, and no need of it: nothing went through.
     //   - a strict uTP SYN of a socket that gave itself away later

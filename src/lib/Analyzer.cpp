@@ -2,6 +2,7 @@
 #include "btblock/btblock.hpp"
 #include "core/Evidence.h"
 #include "detect/Pipeline.h"
+#include "lib/FlowList.h"
 #include "net/Address.h"
 #include "net/CaptureReader.h"
 #include "net/Decapsulate.h"
@@ -9,8 +10,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <netinet/in.h>
-#include <unordered_map>
 #include <utility>
 
 namespace btblock {
@@ -28,26 +27,6 @@ bt_addr raw_address(const IpAddress& address) {
     std::memcpy(raw.b, address.bytes.data(), sizeof raw.b);
     return raw;
 }
-
-// Both directions have the same key.
-struct FlowKey {
-    explicit FlowKey(const bt_tuple& t) : tuple(t) {
-        const int order = std::memcmp(t.src.b, t.dst.b, sizeof t.src.b);
-        if (order > 0 || (order == 0 && t.sport > t.dport)) {
-            std::swap(tuple.src, tuple.dst);
-            std::swap(tuple.sport, tuple.dport);
-        }
-        std::memset(tuple.pad, 0, sizeof tuple.pad);
-    }
-    bool operator==(const FlowKey& other) const { return std::memcmp(&tuple, &other.tuple, sizeof tuple) == 0; }
-    bt_tuple tuple;
-};
-
-struct FlowKeyHash {
-    std::size_t operator()(const FlowKey& key) const {
-        return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key.tuple), sizeof key.tuple});
-    }
-};
 
 detect::PipelineOptions pipeline_options(const AnalyzerOptions& options) {
     detect::PipelineOptions result;
@@ -111,8 +90,7 @@ struct Analyzer::State {
     bool list_flows;
     std::uint64_t number = 0;          // packets so far
     std::uint64_t now = 1'000'000'000; // tables read 0 as "never"; merged captures go back a little
-    std::vector<Flow> flows;
-    std::unordered_map<FlowKey, std::size_t, FlowKeyHash> index; // into flows
+    FlowList flows;
 };
 
 // The packet's number has been counted.
@@ -126,47 +104,44 @@ PacketVerdict Analyzer::State::packet(std::span<const std::uint8_t> ip, std::siz
         verdict.verdict = Verdict::bittorrent;
         verdict.evidence = EvidenceSet(decision.evidence);
     }
-    const auto parsed = net::parse_packet(ip, wire_length);
-    verdict.is_flow = parsed && !parsed->later_fragment;
+    // What the path cannot use may be a flow still: a transport header that is cut, more extension headers.
+    bt_tuple tuple{};
+    if (const bt_tuple* known = pipeline.tuple()) {
+        verdict.is_flow = true;
+        tuple = *known;
+    } else if (const auto parsed = net::parse_packet(ip, wire_length); parsed && !parsed->later_fragment) {
+        verdict.is_flow = true;
+        tuple = parsed->tuple;
+    }
     if (verdict.is_flow && list_flows)
-        list(parsed->tuple, verdict);
+        list(tuple, verdict);
     return verdict;
 }
 
 void Analyzer::State::list(const bt_tuple& tuple, const PacketVerdict& verdict) {
-    const auto [entry, added] = index.try_emplace(FlowKey(tuple), flows.size());
-    if (added) {
-        Flow flow;
-        flow.proto = tuple.proto == IPPROTO_TCP ? Transport::tcp : Transport::udp;
-        flow.src = public_address(tuple.src);
-        flow.dst = public_address(tuple.dst);
-        flow.sport = tuple.sport;
-        flow.dport = tuple.dport;
-        flow.first_seen = number;
-        flows.push_back(flow);
-    }
-    Flow& flow = flows[entry->second];
-    ++flow.packets;
-    flow.last_seen = number;
+    const auto [flow, added] = flows.find_or_add(tuple);
+    if (added)
+        flow->first_seen = number;
+    ++flow->packets;
+    flow->last_seen = number;
     if (verdict.verdict != Verdict::bittorrent)
         return;
-    flow.evidence.add(verdict.evidence);
-    if (flow.first_packet == 0) {
-        flow.verdict = Verdict::bittorrent;
-        flow.first_packet = number;
+    flow->evidence.add(verdict.evidence);
+    if (flow->first_packet == 0) {
+        flow->verdict = Verdict::bittorrent;
+        flow->first_packet = number;
     }
 }
 
 // The capture is over: what is still open is judged by that, at the flow's last packet.
 void Analyzer::State::review() {
     pipeline.review([this](const bt_tuple& tuple, std::uint32_t evidence) {
-        const auto known = index.find(FlowKey(tuple));
-        if (known == index.end() || flows[known->second].first_packet != 0)
+        Flow* flow = flows.find(tuple);
+        if (!flow || flow->first_packet != 0)
             return;
-        Flow& flow = flows[known->second];
-        flow.verdict = Verdict::bittorrent;
-        flow.evidence.add(EvidenceSet(evidence));
-        flow.first_packet = flow.last_seen;
+        flow->verdict = Verdict::bittorrent;
+        flow->evidence.add(EvidenceSet(evidence));
+        flow->first_packet = flow->last_seen;
     });
 }
 
@@ -212,12 +187,11 @@ CaptureInfo Analyzer::read_capture(const std::string& path) {
 }
 
 std::span<const Flow> Analyzer::flows() const noexcept {
-    return state_->flows;
+    return state_->flows.all();
 }
 
 std::vector<Flow> Analyzer::take_flows() {
-    state_->index.clear();
-    return std::exchange(state_->flows, {});
+    return state_->flows.take();
 }
 
 } // namespace btblock

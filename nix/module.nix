@@ -82,8 +82,7 @@ in
       default = "";
       example = "/var/log/btblock/detections.log";
       description = ''
-        File for a log of detections with the first bytes of the packet; empty for none. This version of btblock accepts
-        it with a warning and writes nothing yet: set `settings.events.file` instead.
+        File for a log of detections with the first bytes of the packet, readable for its owner only; empty for none.
       '';
     };
 

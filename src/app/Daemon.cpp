@@ -6,6 +6,7 @@
 #include "app/StateFile.h"
 #include "core/Clock.h"
 #include "core/Evidence.h"
+#include "event/DetectionLog.h"
 #include "event/FileSink.h"
 #include "event/JournalSink.h"
 #include "event/LogSink.h"
@@ -146,6 +147,14 @@ Result<void> Daemon::set_up() {
         sinks.push_back(std::move(*sink));
     }
     bus_ = std::make_unique<event::EventBus>(std::move(sinks));
+    if (!config_.detection_log.empty()) {
+        auto sink = event::DetectionLog::open(config_.detection_log);
+        if (!sink)
+            return sink.error();
+        sinks.clear();
+        sinks.push_back(std::move(*sink));
+        packet_bus_ = std::make_unique<event::EventBus>(std::move(sinks));
+    }
 
     auto links = net::LinkWatcher::open();
     if (!links)
@@ -168,7 +177,9 @@ Result<void> Daemon::set_up() {
     if (!server)
         return server.error();
     server_.emplace(std::move(*server));
-    auto ring = bpf::EventStream::open(maps_.events_fd.get(), [this](const bt_event& e) { handle_finding(e, true); });
+    auto ring = bpf::EventStream::open(maps_.events_fd.get(), [this](const bt_event& e) {
+        handle_finding(e, true, {.size = e.payload_len, .bytes = {}}); // the record has no payload
+    });
     if (!ring)
         return ring.error();
     ring_ = std::move(*ring);
@@ -483,6 +494,7 @@ void Daemon::tear_down() {
     }
     ring_.reset();
     bus_.reset();
+    packet_bus_.reset();
     std::error_code ignored;
     std::filesystem::remove_all(pins_.run_dir(), ignored);
     std::filesystem::remove("/run/btblock", ignored); // stays while another instance lives there
@@ -584,7 +596,7 @@ void Daemon::collect_counters() {
     add(BT_S_QUEUE_PASSED, passed, queue_passed_);
     add(BT_S_LEAKED_HTTP, tables_->leaked_http(), leaked_http_);
     add(BT_S_REJECTED, rejected_, rejected_counted_);
-    add(BT_S_EVENTS_LOST, bus_->totals().lost, bus_lost_);
+    add(BT_S_EVENTS_LOST, bus_->totals().lost + (packet_bus_ ? packet_bus_->totals().lost : 0), bus_lost_);
 }
 
 void Daemon::sweep_bans() {
@@ -625,6 +637,8 @@ void Daemon::handle_signal() {
 void Daemon::reload() {
     sd_notify(0, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", monotonic_ns() / 1000).c_str());
     bus_->reopen();
+    if (packet_bus_)
+        packet_bus_->reopen();
     if (auto loaded = load_config(sources_))
         apply(loaded->config);
     else
@@ -764,10 +778,15 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     found.event.monitor = monitor_ ? 1 : 0;
     found.event.action = monitor_ ? BT_ACT_PASS : BT_ACT_DROP;
     found.event.client_is = tables_->is_inside(payload.tuple.src) ? 1 : tables_->is_inside(payload.tuple.dst) ? 2 : 0;
+    if (packet_bus_) {
+        found.packet.size = parsed->payload_length;
+        const auto start = payload.bytes.first(std::min(payload.bytes.size(), event::PacketStart::most));
+        found.packet.bytes.assign(start.begin(), start.end());
+    }
     {
         const std::lock_guard lock(findings_mutex_);
         if (findings_.size() < max_waiting_findings)
-            findings_.push_back(found);
+            findings_.push_back(std::move(found));
     }
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one); // full: it will wake anyway
@@ -791,18 +810,21 @@ void Daemon::handle_deep_findings() {
         const std::lock_guard lock(findings_mutex_);
         found.swap(findings_);
     }
-    for (const DeepFinding& f : found) {
+    for (DeepFinding& f : found) {
         for (bt_u32 code = 0; code < BT_EV_COUNT; ++code)
             if (f.event.evidence & BT_EV_BIT(code))
                 if (auto counted = maps_.add_stat(static_cast<bt_stat>(static_cast<bt_u32>(BT_S_DETECTIONS) + code), 1);
                     !counted)
                     spdlog::warn("{}", counted.error().message);
-        handle_finding(f.event, f.host_evidence);
+        handle_finding(f.event, f.host_evidence, std::move(f.packet));
     }
 }
 
-void Daemon::handle_finding(const bt_event& event, bool host_evidence) {
-    publish(event::from_kernel(event, event::WallClock::now(), interface_name), event.hook != BT_HOOK_QUEUE);
+void Daemon::handle_finding(const bt_event& event, bool host_evidence, event::PacketStart packet) {
+    event::Event told = event::from_kernel(event, event::WallClock::now(), interface_name);
+    if (packet_bus_ && told.type == event::EventType::detection)
+        packet_bus_->publish(told, std::move(packet));
+    publish(std::move(told), event.hook != BT_HOOK_QUEUE);
     if (config_.monitor_only)
         return;
     // The peer of a proxied connection is the proxy, which serves others too.

@@ -46,6 +46,7 @@ private:
     struct DeepFinding {
         bt_event event;
         bool host_evidence;
+        event::PacketStart packet; // with a detection log only
     };
 
     Daemon(const Config& config, const ConfigSources& sources, const std::string& instance);
@@ -68,7 +69,7 @@ private:
     void handle_signal();
     void handle_links();
     void handle_deep_findings();
-    void handle_finding(const bt_event& event, bool host_evidence);
+    void handle_finding(const bt_event& event, bool host_evidence, event::PacketStart packet);
     void reload();
     void apply(const Config& wanted); // of a reload: what can change without a restart
     void refresh_or_warn();
@@ -111,7 +112,8 @@ private:
     std::optional<net::LinkWatcher> links_;
     std::optional<control::Server> server_;
     std::unique_ptr<event::EventBus> bus_;
-    std::uint64_t streamed_ = 0; // events already sent to subscribers
+    std::unique_ptr<event::EventBus> packet_bus_; // to the detection log, if there is one
+    std::uint64_t streamed_ = 0;                  // events already sent to subscribers
 
     Fd epoll_, signals_, timer_, wake_;
     std::mutex findings_mutex_;

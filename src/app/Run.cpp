@@ -6,7 +6,6 @@
 #include "core/Log.h"
 
 #include <iostream>
-#include <spdlog/spdlog.h>
 
 namespace btblock::app {
 
@@ -18,9 +17,6 @@ Result<void> check_supported(const Config& config) {
         return error("metrics.listen is not implemented in this version", ExitCode::usage);
     if (config.xdp == XdpMode::offload)
         return error("xdp = \"offload\" is not implemented in this version; use \"auto\"", ExitCode::usage);
-    if (!config.detection_log.empty()) // an option of the predecessor's users: its absence must not keep them unguarded
-        spdlog::warn("detection_log is not implemented in this version and is ignored; events.file has the same facts "
-                     "without payload");
     return {};
 }
 

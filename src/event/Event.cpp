@@ -169,6 +169,10 @@ std::string timestamp(std::uint64_t time_ns) {
                        format_time("%z", time_ns));
 }
 
+std::string log_time(std::uint64_t time_ns) {
+    return fmt::format("{}.{:03}", format_time("%Y-%m-%d %H:%M:%S", time_ns), time_ns % second_ns / 1'000'000);
+}
+
 std::string describe(const Event& event) {
     std::string line = what_was_done(event);
     const std::string evidence = evidence_string(event.evidence);
@@ -194,8 +198,7 @@ std::string describe(const Event& event) {
 }
 
 std::string to_human(const Event& event) {
-    return fmt::format("{}.{:03} {}", format_time("%Y-%m-%d %H:%M:%S", event.time_ns),
-                       event.time_ns % second_ns / 1'000'000, describe(event));
+    return log_time(event.time_ns) + " " + describe(event);
 }
 
 } // namespace btblock::event

@@ -64,6 +64,9 @@ std::string_view proto_name(unsigned proto) noexcept;   // "TCP", "UDP" or ""
 // Local time like "2025-11-23T04:05:06.000007+0100".
 std::string timestamp(std::uint64_t time_ns);
 
+// Local time like "2025-11-23 04:05:06.000".
+std::string log_time(std::uint64_t time_ns);
+
 // The shape of Suricata's EVE.
 nlohmann::ordered_json to_json(const Event& event);
 // The shape of the Elastic Common Schema.

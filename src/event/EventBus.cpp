@@ -32,12 +32,12 @@ EventBus::~EventBus() {
         thread_.join();
 }
 
-void EventBus::publish(Event event) {
+void EventBus::publish(Event event, PacketStart packet) {
     {
         const std::lock_guard lock(mutex_);
         ++totals_.published;
         if (pending_.size() < backlog)
-            pending_.push_back(event);
+            pending_.push_back({event, std::move(packet)});
         else
             ++totals_.lost;
         recent_.push_back({totals_.published, std::move(event)});
@@ -89,7 +89,7 @@ void EventBus::run() noexcept {
         wake_.wait(lock, [this] { return stopping_ || !pending_.empty() || reopen_done_ != reopen_asked_; });
         if (pending_.empty() && reopen_done_ == reopen_asked_)
             return;
-        const std::deque<Event> batch = std::exchange(pending_, {});
+        const std::deque<Pending> batch = std::exchange(pending_, {});
         const std::uint64_t asked = reopen_asked_;
         const bool reopen = reopen_done_ != asked;
         busy_ = true;
@@ -102,8 +102,8 @@ void EventBus::run() noexcept {
             }
         };
         for (const auto& sink : sinks_) {
-            for (const Event& event : batch)
-                guarded([&] { sink->write(event); });
+            for (const Pending& one : batch)
+                guarded([&] { sink->write_packet(one.event, one.packet); });
             if (reopen)
                 guarded([&] { sink->reopen(); });
         }

@@ -28,7 +28,7 @@ public:
     ~EventBus(); // writes what waits, then ends the thread
 
     // Any thread; never blocks on a sink.
-    void publish(Event event);
+    void publish(Event event, PacketStart packet = {});
     // Lets the writer thread reopen the sinks (SIGHUP, log rotation), after what was published before.
     void reopen();
     // Waits until everything published or asked for before has reached the sinks.
@@ -49,13 +49,17 @@ public:
     [[nodiscard]] Totals totals() const;
 
 private:
+    struct Pending {
+        Event event;
+        PacketStart packet;
+    };
     void run() noexcept;
 
     const std::vector<std::unique_ptr<Sink>> sinks_;
     mutable std::mutex mutex_; // all below
     std::condition_variable wake_, idle_;
     std::deque<Numbered> recent_;
-    std::deque<Event> pending_;
+    std::deque<Pending> pending_;
     Totals totals_;
     std::uint64_t reopen_asked_ = 0, reopen_done_ = 0;
     bool busy_ = false, stopping_ = false;

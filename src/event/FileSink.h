@@ -2,17 +2,13 @@
 // FileSink: events as lines at the end of a file.
 #pragma once
 
-#include "core/Fd.h"
-#include "core/Result.h"
+#include "event/AppendFile.h"
 #include "event/Sink.h"
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-
-#include <sys/types.h>
 
 namespace btblock::event {
 
@@ -23,27 +19,20 @@ std::optional<FileFormat> parse_file_format(std::string_view name) noexcept;
 
 class FileSink : public Sink {
 public:
-    // Creates the file with exactly `mode`; the mode of an existing file is left alone. Its directory must exist.
-    // A FIFO needs SIGPIPE to be ignored or blocked, as it is in the bus's thread.
+    // Creates the file with exactly `mode`; the mode of an existing file is left alone.
     static Result<std::unique_ptr<FileSink>> open(std::string path, FileFormat format = FileFormat::json,
                                                   mode_t mode = 0600);
 
     void write(const Event& event) override;
-    // Keeps the old file when the new one cannot be opened.
-    void reopen() override;
-    [[nodiscard]] std::uint64_t failed() const noexcept override { return failed_.load(std::memory_order_relaxed); }
-    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    void reopen() override { file_.reopen(); }
+    [[nodiscard]] std::uint64_t failed() const noexcept override { return file_.failed(); }
+    [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
 
 private:
-    FileSink(std::string path, FileFormat format, mode_t mode, Fd fd);
+    FileSink(AppendFile file, FileFormat format) : file_(std::move(file)), format_(format) {}
 
-    std::string path_;
+    AppendFile file_;
     FileFormat format_;
-    mode_t mode_;
-    Fd fd_;
-    bool failing_ = false; // told already
-    bool torn_ = false;    // the file ends within a line
-    std::atomic<std::uint64_t> failed_{0};
 };
 
 } // namespace btblock::event

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""What operators read: the detection log."""
+import os
+import re
+import signal
+import socket
+import stat
+import unittest
+
+from btblock import Btblock
+from network import Lab, OTHER, TRACKER, client, host, wait_until
+from probe import Probe, dht_query
+
+ANNOUNCE = (b"GET /announce?info_hash=%124Vx%9A%BC%DE%F1%23Eg%89%AB%CD%EF%124Vx%9A&peer_id=-TR2940-k8hj0wgej6ch&port=51413"
+            b"&uploaded=0&downloaded=0&left=0&compact=1&event=started HTTP/1.1\r\nHost: tracker.example\r\n"
+            b"User-Agent: Transmission/2.94\r\n\r\n")
+
+
+def announce(lab, server, padding=b""):
+    """A client asks a tracker over HTTP; returns what it sent."""
+    with lab.inside(lab.client):
+        sock = socket.socket()
+    request = ANNOUNCE.replace(b"\r\n\r\n", b"\r\nX-Note: " + padding + b"\r\n\r\n") if padding else ANNOUNCE
+    with sock:
+        sock.settimeout(5)
+        sock.connect(server.getsockname())
+        sock.sendall(request)
+    return request
+
+
+class Tracker:
+    """A listening socket of the tracker host."""
+
+    def __init__(self, lab, port=6969):
+        with lab.inside(lab.internet):
+            self.sock = socket.socket()
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.sock.bind((host(TRACKER), port))
+        self.sock.listen(16)
+
+    def __enter__(self):
+        return self.sock
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+
+def blocks(path):
+    """The detection log as a script of a btblocker user would take it apart."""
+    try:
+        with open(path, encoding="ascii", newline="") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return []
+    found = []
+    for part in text.split("=" * 80 + "\n")[1:]:
+        head, dump, plain = re.fullmatch(r"(.*?)\n\nHex Dump:\n(.*?)\n\nASCII \(printable only\):\n(.*)\n\n", part, re.S).groups()
+        found.append({"head": dict((line[:14].rstrip(": "), line[14:]) for line in head.splitlines()), "dump": dump, "text": plain})
+    return found
+
+
+class DetectionLog(unittest.TestCase):
+    def test_detection_log(self):
+        """A block for each detection: with payload where user space saw the packet. Mode 0600, rotated by SIGHUP."""
+        with Lab() as lab:
+            path = lab.file("detections.log")
+            with Btblock(lab, settings=[f"detection_log={path}"]) as btblock, Tracker(lab) as tracker, Probe(lab, OTHER) as probe:
+                self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+                request = announce(lab, tracker, b"n" * 600)
+                found = wait_until(lambda: blocks(path), 10)
+                self.assertTrue(found)  # one or more: the client sends it again
+                head = found[0]["head"]
+                self.assertRegex(head["Timestamp"], r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}$")
+                self.assertEqual((head["Interface"], head["Protocol"]), ("lan0", "TCP"))
+                self.assertRegex(head["Source"], rf"^{re.escape(client())}:\d+$")
+                self.assertEqual(head["Destination"], f"{host(TRACKER)}:6969")
+                self.assertIn("tracker.http", head["Detection"].split("+"))
+                self.assertEqual(head["Payload Size"], f"{len(request)} bytes (showing first 512 bytes)")
+                rows = found[0]["dump"].strip().splitlines()
+                self.assertEqual(len(rows), 32)
+                self.assertEqual(bytes.fromhex("".join(row[10:59] for row in rows).replace(" ", "")), request[:512])
+                self.assertEqual(found[0]["text"], request[:512].decode())
+
+                # The kernel decides about this one: its payload never reaches user space.
+                query = dht_query()
+                self.assertFalse(probe.outwards(query))
+                found = wait_until(lambda: [b for b in blocks(path) if b["head"]["Protocol"] == "UDP"], 10)
+                self.assertEqual(len(found), 1, found)
+                self.assertEqual((found[0]["dump"], found[0]["text"]), ("(empty)", "(empty)"))
+                self.assertEqual(found[0]["head"]["Payload Size"], f"{len(query)} bytes")
+                self.assertIn("dht.query", found[0]["head"]["Detection"])
+
+                os.rename(path, path + ".1")
+                btblock.process.send(signal.SIGHUP)
+                self.assertTrue(wait_until(lambda: os.path.exists(path), 10), "not opened anew")
+                self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+                before = blocks(path + ".1")
+                announce(lab, tracker)
+                self.assertIn("announce", wait_until(lambda: blocks(path), 10)[0]["text"])
+                self.assertEqual(blocks(path + ".1"), before)
+                self.assertNotIn("not implemented", btblock.process.output())
+                self.assertEqual(btblock.stop(), 0)
+
+    def test_detection_log_cannot_be_written(self):
+        """A bad path is refused at the start; a disk that is full later is told and nothing else happens."""
+        with Lab() as lab:
+            link = lab.file("link.log")
+            os.symlink(lab.file("elsewhere"), link)
+            for path, reason in ((link, "symbolic link"), (lab.file("none/detections.log"), "No such file")):
+                refused = Btblock(lab, settings=[f"detection_log={path}"])
+                done = refused.cli("run", *refused.run_arguments(), check=False)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(f"'{path}'", done.stderr)
+                self.assertIn(reason, done.stderr)
+            self.assertFalse(os.path.exists(lab.file("elsewhere")))
+            with Btblock(lab, settings=["detection_log=/dev/full"]) as btblock, Tracker(lab) as tracker:
+                for _ in range(3):
+                    announce(lab, tracker)
+                self.assertTrue(btblock.process.wait_for("cannot write detection log '/dev/full'", 10))
+                self.assertTrue(wait_until(lambda: btblock.detections().get("tracker.http", 0) >= 3, 10))
+                self.assertEqual(btblock.process.output().count("cannot write detection log"), 1)
+                self.assertEqual(btblock.stop(), 0)

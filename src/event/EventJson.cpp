@@ -4,6 +4,7 @@
 #include "core/Evidence.h"
 #include "event/CommunityId.h"
 
+#include <algorithm>
 #include <netinet/in.h>
 
 namespace btblock::event {
@@ -56,6 +57,20 @@ Json own_fields(const Event& event) {
     return own;
 }
 
+Json ecs_category(EventType type) {
+    switch (type) {
+    case EventType::detection: return Json::array({"intrusion_detection", "network"});
+    case EventType::health: return Json::array({"host"});
+    default: return Json::array({"network"});
+    }
+}
+
+const char* ecs_type(const Event& event) {
+    if (event.action == "drop")
+        return "denied";
+    return event.action == "pass" ? "allowed" : "info";
+}
+
 std::string line(const Json& object) {
     return object.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -79,8 +94,9 @@ nlohmann::ordered_json to_json(const Event& event) {
     return object;
 }
 
+// Fields and their allowed values: https://www.elastic.co/docs/reference/ecs; tests/unit/ecs_test.cpp holds the table.
 nlohmann::ordered_json to_ecs(const Event& event) {
-    const bool health = event.type == EventType::health, noticed = event.type == EventType::detection;
+    const bool noticed = event.type == EventType::detection;
     Json object;
     std::string time = timestamp(event.time_ns);
     time.insert(time.size() - 2, 1, ':'); // the schema's dates have a colon in the offset
@@ -89,9 +105,11 @@ nlohmann::ordered_json to_ecs(const Event& event) {
     object["message"] = describe(event);
     Json& what = object["event"];
     what["kind"] = noticed ? "alert" : "event";
-    what["category"] = Json::array({health ? "host" : "network"});
-    what["type"] = Json::array({health || event.action != "drop" ? "info" : "denied"});
+    what["category"] = ecs_category(event.type);
+    what["type"] = Json::array({ecs_type(event)});
     what["action"] = type_name(event.type);
+    if (event.action == "drop" || event.action == "ban" || event.action == "unban")
+        what["outcome"] = "success";
     what["module"] = "btblock";
     what["dataset"] = "btblock.events";
     if (event.src)
@@ -103,12 +121,29 @@ nlohmann::ordered_json to_ecs(const Event& event) {
         network["transport"] = event.proto == IPPROTO_TCP ? "tcp" : "udp";
         if (event.src)
             network["type"] = event.src->is_v4() ? "ipv4" : "ipv6";
+        if (event.client)
+            network["direction"] = event.client == event.src ? "outbound" : "inbound";
         if (noticed)
             network["protocol"] = "bittorrent";
         put(network, "community_id", flow_hash(event));
     }
+    Json& observer = object["observer"];
+    observer["type"] = "ips";
+    observer["vendor"] = "btblock";
+    observer["product"] = "btblock";
+    observer["version"] = BTBLOCK_VERSION;
     if (!event.in_iface.empty())
-        object["observer"]["ingress"]["interface"]["name"] = event.in_iface;
+        observer[event.hook == "egress" ? "egress" : "ingress"]["interface"]["name"] = event.in_iface;
+    if (event.evidence) {
+        object["rule"]["name"] = evidence_string(event.evidence);
+        object["rule"]["ruleset"] = "btblock";
+    }
+    Json related = Json::array();
+    for (const auto* end : {&event.src, &event.dst, &event.client, &event.peer})
+        if (*end && std::find(related.begin(), related.end(), Json((*end)->to_string())) == related.end())
+            related.push_back((*end)->to_string());
+    if (!related.empty())
+        object["related"]["ip"] = std::move(related);
     object["btblock"] = own_fields(event);
     return object;
 }

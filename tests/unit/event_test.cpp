@@ -288,6 +288,10 @@ TEST_F(EventTest, EcsOfADetection) {
     EXPECT_EQ(json["event"]["kind"], "alert");
     EXPECT_EQ(json["event"]["action"], "detection");
     EXPECT_THAT(json["event"]["type"], ElementsAre("denied"));
+    EXPECT_EQ(json["event"]["outcome"], "success");
+    EXPECT_EQ(json["rule"]["name"], "dht.query+socket.condemned");
+    EXPECT_EQ(json["network"]["direction"], "outbound");
+    EXPECT_THAT(json["related"]["ip"], ElementsAre("10.8.0.2", "192.0.2.7"));
     EXPECT_EQ(json["source"]["ip"], "10.8.0.2");
     EXPECT_EQ(json["destination"]["port"], 6881);
     EXPECT_EQ(json["network"]["transport"], "udp");

@@ -35,6 +35,7 @@ namespace btblock::app {
 namespace {
 
 constexpr std::size_t max_waiting_findings = 65536;
+constexpr bt_u32 event_rate = 1000; // of the kernel, a second and CPU
 
 firewall::Backend backend_of(FirewallChoice choice) {
     switch (choice) {
@@ -253,8 +254,10 @@ Result<void> Daemon::load_programs() {
     if (!maps)
         return maps.error();
     maps_ = std::move(*maps);
-    if (auto counters = maps_.stats())
+    if (auto counters = maps_.stats()) {
         punted_before_ = (*counters)[BT_S_PUNTED];
+        lost_told_ = (*counters)[BT_S_EVENTS_LIMITED] + (*counters)[BT_S_EVENTS_LOST];
+    }
     tables_.emplace(maps_);
     bans_.emplace(maps_.bans);
     if (auto done = restore_state(); !done)
@@ -292,7 +295,7 @@ Result<void> Daemon::restore_state() {
 Result<void> Daemon::write_settings() {
     bt_config settings{};
     settings.mark = config_.mark();
-    settings.event_rate = 1000;
+    settings.event_rate = event_rate;
     settings.new_flow_rate = 100000;
     settings.fanout_hosts = config_.fanout.hosts;
     settings.fanout_ports = config_.fanout.ports;
@@ -493,6 +496,8 @@ void Daemon::tear_down() {
             spdlog::warn("{}", removed.error().message);
     }
     ring_.reset();
+    if (bus_ && tables_)
+        tell_suppressed(); // the last second's
     bus_.reset();
     packet_bus_.reset();
     std::error_code ignored;
@@ -530,6 +535,7 @@ int Daemon::run() {
                 if (read(fd, &ticks, sizeof ticks) > 0) {
                     watch_queues();
                     collect_counters();
+                    tell_suppressed();
                     sweep_bans();
                     if (monotonic_ns() >= next_refresh_ns_) // resolvers and sessions change without a message
                         refresh_or_warn();
@@ -596,7 +602,8 @@ void Daemon::collect_counters() {
     add(BT_S_QUEUE_PASSED, passed, queue_passed_);
     add(BT_S_LEAKED_HTTP, tables_->leaked_http(), leaked_http_);
     add(BT_S_REJECTED, rejected_, rejected_counted_);
-    add(BT_S_EVENTS_LOST, bus_->totals().lost + (packet_bus_ ? packet_bus_->totals().lost : 0), bus_lost_);
+    add(BT_S_EVENTS_LOST, bus_->totals().lost + (packet_bus_ ? packet_bus_->totals().lost : 0) + findings_lost_,
+        bus_lost_);
 }
 
 void Daemon::sweep_bans() {
@@ -787,6 +794,8 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
         const std::lock_guard lock(findings_mutex_);
         if (findings_.size() < max_waiting_findings)
             findings_.push_back(std::move(found));
+        else
+            ++findings_lost_;
     }
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one); // full: it will wake anyway
@@ -853,10 +862,32 @@ void Daemon::publish(event::Event event, bool counted) {
     if (!counted && maps_.user_stats.fd() >= 0)
         if (auto added = maps_.add_stat(BT_S_EVENTS_SENT, 1); !added)
             spdlog::warn("{}", added.error().message);
+    if (!flood_guard_.pass(event))
+        return;
     event.mode = config_.monitor_only ? "monitor" : "enforce";
     if (server_ && server_->subscribers() > 0)
         server_->broadcast(event::to_json_line(event));
     bus_->publish(std::move(event));
+}
+
+// What was not told one by one is told by number: like events, what the kernel held back, what could not be written.
+void Daemon::tell_suppressed() {
+    const std::uint64_t now = wall_ns();
+    for (event::Event& e : flood_guard_.next_second(now))
+        publish(std::move(e));
+    const auto counters = maps_.stats();
+    if (!counters)
+        return;
+    const std::uint64_t lost = (*counters)[BT_S_EVENTS_LIMITED] + (*counters)[BT_S_EVENTS_LOST];
+    if (lost <= lost_told_)
+        return;
+    event::Event e;
+    e.type = event::EventType::suppressed;
+    e.time_ns = now;
+    e.count = lost - std::exchange(lost_told_, lost);
+    e.message = fmt::format("{} events of any client: more than {} a second and CPU, or than could be written", e.count,
+                            event_rate);
+    publish(std::move(e));
 }
 
 void Daemon::health(const std::string& message) {

@@ -13,6 +13,7 @@
 #include "core/Config.h"
 #include "detect/Inspector.h"
 #include "event/EventBus.h"
+#include "event/FloodGuard.h"
 #include "firewall/RuleSet.h"
 #include "net/LinkWatcher.h"
 #include "policy/BanPolicy.h"
@@ -76,6 +77,7 @@ private:
     void lift_harmful_bans(const std::vector<net::Prefix>& never);
     void publish(event::Event event, bool counted = false); // counted: by the kernel already
     void health(const std::string& message);
+    void tell_suppressed();
     bool watch(int fd);
     queue::QueueVerdict inspect(std::size_t queue, const queue::QueuedPacket& packet);
 
@@ -113,14 +115,15 @@ private:
     std::optional<control::Server> server_;
     std::unique_ptr<event::EventBus> bus_;
     std::unique_ptr<event::EventBus> packet_bus_; // to the detection log, if there is one
-    std::uint64_t streamed_ = 0;                  // events already sent to subscribers
+    event::FloodGuard flood_guard_;
+    std::uint64_t lost_told_ = 0; // events that were lost, and that it was told of
 
     Fd epoll_, signals_, timer_, wake_;
     std::mutex findings_mutex_;
     std::vector<DeepFinding> findings_;                                                   // under findings_mutex_
     std::atomic<bool> monitor_{false}, block_socks_{false};                               // of config_, for the workers
     std::uint64_t queue_dropped_ = 0, queue_passed_ = 0, leaked_http_ = 0, bus_lost_ = 0; // already in the counters
-    std::atomic<std::uint64_t> rejected_{0};
+    std::atomic<std::uint64_t> rejected_{0}, findings_lost_{0};
     std::uint64_t rejected_counted_ = 0;
     std::uint64_t punted_before_ = 0; // by an earlier daemon on the same pins
     std::uint64_t last_sweep_ns_ = 0;

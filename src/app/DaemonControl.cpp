@@ -84,6 +84,7 @@ nlohmann::json Daemon::status() {
     extras.queue_depth = queue.depth;
     extras.queue_dropped = queue.dropped;
     extras.queue_failed_open = queue.failed_open;
+    extras.events_suppressed = flood_guard_.suppressed();
     if (stalled_)
         extras.problems.emplace_back("a queue worker does not answer");
     if (overloaded_)

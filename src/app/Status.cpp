@@ -191,7 +191,8 @@ Json status_json(const MapsSummary& maps, const StatusExtras& extras) {
                        {"verdicts_pass", counter(BT_S_QUEUE_PASSED)}};
     status["events"] = {{"sent", counter(BT_S_EVENTS_SENT)},
                         {"lost", counter(BT_S_EVENTS_LOST)},
-                        {"limited", counter(BT_S_EVENTS_LIMITED)}};
+                        {"limited", counter(BT_S_EVENTS_LIMITED)},
+                        {"suppressed", extras.events_suppressed}};
     status["announce_leaked"] = leaked;
     status["announce_leaked_by"] = {{"dht", counter(BT_S_LEAKED_DHT)},
                                     {"udp_tracker", counter(BT_S_LEAKED_UDP_TRACKER)},
@@ -255,9 +256,11 @@ std::string status_text(const Json& status) {
     line(out, "queue",
          fmt::format("{} waiting, {} lost, {} passed unseen", grouped(number(status, "queue", "depth")),
                      grouped(number(status, "queue", "dropped")), grouped(number(status, "queue", "failed_open"))));
+    const std::uint64_t by_number = number(status, "events", "suppressed") + number(status, "events", "limited");
     line(out, "events",
-         fmt::format("{} sent, {} lost", grouped(number(status, "events", "sent")),
-                     grouped(number(status, "events", "lost"))));
+         fmt::format("{} sent, {} lost{}", grouped(number(status, "events", "sent")),
+                     grouped(number(status, "events", "lost")),
+                     by_number ? fmt::format(", {} suppressed and told by number", grouped(by_number)) : ""));
     const auto leaked = status.find("announce_leaked");
     if (leaked != status.end() && leaked->is_number_unsigned())
         line(out, "leaked",

@@ -28,6 +28,7 @@ struct StatusExtras {
     std::uint64_t queue_depth = 0;       // packets that wait for a verdict now
     std::uint64_t queue_dropped = 0;     // lost because a queue or its socket was full
     std::uint64_t queue_failed_open = 0; // passed unseen for the same reason
+    std::uint64_t events_suppressed = 0; // like others within a second: told by number
     std::vector<std::string> problems;   // anything here means "degraded"
 };
 

@@ -81,6 +81,7 @@ std::string what_was_done(const Event& event) {
         return event.type == EventType::unban ? "unbanned " + target : "banned " + target + until(event);
     }
     case EventType::health: return "health";
+    case EventType::suppressed: return "suppressed";
     }
     return "unknown event";
 }
@@ -131,6 +132,7 @@ std::string_view type_name(EventType type) noexcept {
     case EventType::unban: return "unban";
     case EventType::condemn: return "condemn";
     case EventType::health: return "health";
+    case EventType::suppressed: return "suppressed";
     }
     return "unknown";
 }

@@ -15,7 +15,7 @@
 
 namespace btblock::event {
 
-enum class EventType { detection, ban, unban, condemn, health };
+enum class EventType { detection, ban, unban, condemn, health, suppressed };
 
 inline constexpr int event_schema = 1;
 inline constexpr std::uint64_t never = ~std::uint64_t{0};
@@ -39,7 +39,8 @@ struct Event {
     std::string hook;                         // "xdp", "ingress", "egress", "queue", "output", "offline"
     std::string mode;                         // "enforce", "monitor"
     std::string target;                       // ban, unban: what is banned, as text (address, prefix or endpoint)
-    std::string message;                      // health: what happened; ban, unban: the operator's comment
+    std::uint64_t count = 0;                  // suppressed: how many events are not told one by one
+    std::string message;                      // health, suppressed: what happened; ban, unban: the operator's comment
 };
 
 // Maps CLOCK_MONOTONIC to the wall clock, as both stand when it is made.

@@ -52,6 +52,8 @@ Json own_fields(const Event& event) {
     put(own, "ban_expires", expiry(event));
     put(own, "hook", event.hook);
     put(own, "mode", event.mode);
+    if (event.count)
+        own["count"] = event.count;
     put(own, "message", event.message);
     own["schema"] = event_schema;
     return own;
@@ -108,7 +110,8 @@ nlohmann::ordered_json to_ecs(const Event& event) {
     what["category"] = ecs_category(event.type);
     what["type"] = Json::array({ecs_type(event)});
     what["action"] = type_name(event.type);
-    if (event.action == "drop" || event.action == "ban" || event.action == "unban")
+    if ((event.action == "drop" && event.type != EventType::suppressed) || event.action == "ban" ||
+        event.action == "unban")
         what["outcome"] = "success";
     what["module"] = "btblock";
     what["dataset"] = "btblock.events";

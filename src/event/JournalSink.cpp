@@ -41,6 +41,8 @@ std::vector<std::string> journal_fields(const Event& event) {
     add(fields, "BTBLOCK_CLIENT", event.client);
     add(fields, "BTBLOCK_PEER", event.peer);
     add(fields, "BTBLOCK_TARGET", event.target);
+    if (event.count)
+        add(fields, "BTBLOCK_COUNT", std::to_string(event.count));
     add(fields, "BTBLOCK_PROTO", proto_name(event.proto));
     add(fields, "BTBLOCK_SRC_IP", event.src);
     if (event.src)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What operators read: the detection log."""
+"""What operators read: events, the detection log."""
+import json
 import os
 import re
 import signal
 import socket
 import stat
+import time
 import unittest
 
 from btblock import Btblock
@@ -120,3 +122,45 @@ class DetectionLog(unittest.TestCase):
                 self.assertTrue(wait_until(lambda: btblock.detections().get("tracker.http", 0) >= 3, 10))
                 self.assertEqual(btblock.process.output().count("cannot write detection log"), 1)
                 self.assertEqual(btblock.stop(), 0)
+
+
+def schema_problems(lines):
+    """What the JSON Schema says against lines of events; without jsonschema nothing is checked."""
+    try:
+        import jsonschema
+    except ImportError:
+        return []
+    with open(os.path.join(os.path.dirname(__file__), "../../dist/btblock-event.schema.json"), encoding="utf-8") as file:
+        validator = jsonschema.Draft202012Validator(json.load(file), format_checker=jsonschema.FormatChecker())
+    return [f"{failure.json_path}: {failure.message}: {line}" for line in lines for failure in validator.iter_errors(json.loads(line))]
+
+
+class Floods(unittest.TestCase):
+    def test_like_events_are_counted(self):
+        """200 detections of one client with the same evidence: ten a second are told, the rest by number, none is lost."""
+        with Lab() as lab:
+            path = lab.file("events.json")
+            with Btblock(lab, settings=[f"events.file={path}", "ban.target=none"]) as btblock:
+                sent, sockets = 200, []
+                with lab.inside(lab.client):
+                    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(sent)]
+                for sock in sockets:  # each its own flow
+                    sock.sendto(dht_query(), (host(OTHER), 6881))
+                    sock.close()
+                self.assertTrue(wait_until(lambda: btblock.detections().get("dht.query") == sent, 10), btblock.detections())
+                time.sleep(2.2)  # the second in which they came ends
+                status = btblock.status()
+                self.assertEqual(btblock.stop(), 0)
+                with open(path, encoding="utf-8") as file:
+                    lines = file.read().splitlines()
+                self.assertEqual(schema_problems(lines), [])
+                events = [json.loads(line) for line in lines]
+                told = [e for e in events if e["event_type"] == "detection"]
+                held = [e["btblock"] for e in events if e["event_type"] == "suppressed"]
+                self.assertLess(len(told), 60, "the flood was told one by one")
+                for own in held:
+                    self.assertEqual((own["client"], own["evidence"]), (client(), ["dht.query"]))
+                total = sum(own["count"] for own in held)
+                self.assertEqual(len(told) + total, sent)
+                self.assertEqual(status["events"]["suppressed"], total)
+                self.assertEqual(status["events"]["limited"] + status["events"]["lost"], 0)

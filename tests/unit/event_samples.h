@@ -2,7 +2,7 @@
 // Events of every kind, made as the daemon makes them.
 #pragma once
 
-#include "event/Event.h"
+#include "event/FloodGuard.h"
 
 #include <netinet/in.h>
 #include <string>
@@ -12,6 +12,7 @@ namespace event_samples {
 
 using btblock::event::Event;
 using btblock::event::EventType;
+using btblock::event::FloodGuard;
 
 inline constexpr std::uint64_t moment = 1'763'870'706'000'007'000; // 2025-11-23 04:05:06.000007 UTC
 
@@ -78,6 +79,12 @@ inline std::vector<Event> all() {
     health.mode = "monitor";
     health.message = "a queue worker does not answer \xff";
     events.push_back(health);
+    FloodGuard guard;
+    const Event like = events.front();
+    for (unsigned i = 0; i < 1000; ++i)
+        guard.pass(like);
+    for (const Event& event : guard.next_second(moment))
+        events.push_back(event);
     return events;
 }
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What operators read: events, the detection log."""
+import datetime
 import json
 import os
 import re
 import signal
 import socket
 import stat
+import subprocess
 import time
 import unittest
 
@@ -141,11 +143,12 @@ class Floods(unittest.TestCase):
         with Lab() as lab:
             path = lab.file("events.json")
             with Btblock(lab, settings=[f"events.file={path}", "ban.target=none"]) as btblock:
-                sent, sockets = 200, []
+                sent = 200
                 with lab.inside(lab.client):
                     sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(sent)]
-                for sock in sockets:  # each its own flow
+                for sock in sockets:  # all open at once: each has a port of its own
                     sock.sendto(dht_query(), (host(OTHER), 6881))
+                for sock in sockets:
                     sock.close()
                 self.assertTrue(wait_until(lambda: btblock.detections().get("dht.query") == sent, 10), btblock.detections())
                 time.sleep(2.2)  # the second in which they came ends
@@ -164,3 +167,60 @@ class Floods(unittest.TestCase):
                 self.assertEqual(len(told) + total, sent)
                 self.assertEqual(status["events"]["suppressed"], total)
                 self.assertEqual(status["events"]["limited"] + status["events"]["lost"], 0)
+
+
+class RingConsumer(unittest.TestCase):
+    def test_ring_consumer(self):
+        """The example reads the pinned ring while the daemon is away, and leaves it alone while it is there."""
+        source = os.path.join(os.path.dirname(__file__), "../..")
+        with Lab() as lab, Btblock(lab) as btblock, Probe(lab, OTHER) as first, Probe(lab, OTHER) as second:
+            consumer = lab.file("ring-consumer")
+            flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libbpf"], capture_output=True, text=True, check=True)
+            built = subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{source}/include",
+                                    f"{source}/examples/ring-consumer/ring-consumer.c", *flags.stdout.split(), "-o", consumer],
+                                   capture_output=True, text=True, check=False)
+            self.assertEqual(built.returncode, 0, built.stderr)
+
+            refused = lab.run(lab.gateway, [consumer, btblock.instance], check=False)
+            self.assertEqual(refused.returncode, 5, refused.stderr)
+            self.assertIn("events --follow", refused.stderr)
+            nothing = lab.run(lab.gateway, [consumer, "no-such-instance"], check=False)
+            self.assertEqual(nothing.returncode, 1)
+            self.assertIn("/sys/fs/bpf/btblock/no-such-instance/", nothing.stderr)
+
+            btblock.stop(signal.SIGKILL)
+            self.assertFalse(first.outwards(dht_query()), "the kernel's detection ended with the daemon")
+            waiting = lab.run(lab.gateway, [consumer, "-1", btblock.instance])  # what came while nobody read
+            self.check(waiting.stdout.splitlines(), first)
+            follower = lab.start(lab.gateway, [consumer, btblock.instance], "consumer")
+            self.assertFalse(second.outwards(dht_query()))
+            self.assertTrue(follower.wait_for("\n", 5), follower.output())
+            self.check(follower.output().splitlines(), second)
+            self.assertEqual(follower.stop(signal.SIGTERM), 0)
+
+            # The daemon takes over again, and the example makes room.
+            follower = lab.start(lab.gateway, [consumer, btblock.instance], "consumer")
+            btblock.start()
+            self.assertEqual(follower.wait(5), 0, follower.output())
+            self.assertIn("the daemon has come back", follower.output())
+
+    def check(self, lines, probe):
+        self.assertEqual(schema_problems(lines), [])
+        events = [json.loads(line) for line in lines]
+        self.assertEqual(len(events), 1, lines)
+        event = events[0]
+        self.assertEqual((event["event_type"], event["proto"], event["in_iface"]), ("detection", "UDP", "lan0"))
+        self.assertEqual((event["src_ip"], event["src_port"]), probe.here.getsockname()[:2])
+        self.assertEqual((event["dest_ip"], event["dest_port"]), probe.there.getsockname()[:2])
+        self.assertEqual(event["btblock"]["evidence"], ["dht.query"])
+        self.assertEqual((event["btblock"]["action"], event["btblock"]["client"]), ("drop", client()))
+        self.assertLess(abs(datetime.datetime.fromisoformat(event["timestamp"]).timestamp() - time.time()), 30)
+
+    def test_ring_consumer_names(self):
+        """Its evidence names are those of the program, in the same order."""
+        def names(path, begin):
+            with open(os.path.join(os.path.dirname(__file__), "../..", path), encoding="utf-8") as file:
+                return re.findall(r'"([a-z.]+)"', file.read().split(begin)[1].split("}")[0])
+        ours = names("src/core/Evidence.h", "evidence_names{")
+        self.assertEqual(names("examples/ring-consumer/ring-consumer.c", "evidence_names[] = {"), ours)
+        self.assertGreater(len(ours), 20)

@@ -25,6 +25,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -126,7 +127,8 @@ public:
                         std::uint64_t time_ns);
     // All packets of a pcap or pcapng file; "-" is standard input. Packet numbers go on from what was read before. At
     // its end flows that stayed open are judged once more, by all that the capture told.
-    CaptureInfo read_capture(const std::string& path);
+    // `progress` is called after each packet.
+    CaptureInfo read_capture(const std::string& path, const std::function<void(const CaptureInfo&)>& progress = {});
 
     // In the order of their first packets. Valid until the next packet or take_flows().
     [[nodiscard]] std::span<const Flow> flows() const noexcept;

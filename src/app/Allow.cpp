@@ -32,7 +32,7 @@ int list_command(const std::string& instance, Format format, Io& io) {
     if (format == Format::json)
         io.out << Json{{"allow", live}}.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
     else
-        io.out << (format == Format::csv ? allow_csv(live) : allow_text(live));
+        io.out << (format == Format::csv ? allow_csv(live) : allow_text(live, io.screen.width));
     return 0;
 }
 
@@ -84,7 +84,7 @@ std::vector<Json> live_allow(std::vector<std::pair<bt_lpm_key, bt_allow>> entrie
     return list;
 }
 
-std::string allow_text(const std::vector<Json>& entries) {
+std::string allow_text(const std::vector<Json>& entries, std::size_t width) {
     if (entries.empty())
         return "nothing is allowed in particular\n";
     Table table({{"prefix"}, {"remaining", Table::Align::right}, {"comment"}});
@@ -92,7 +92,7 @@ std::string allow_text(const std::vector<Json>& entries) {
         table.row({entry["prefix"].get<std::string>(),
                    entry["remaining"].is_null() ? "for ever" : rough_duration(entry["remaining"].get<std::uint64_t>()),
                    entry["comment"].get<std::string>()});
-    return table.text();
+    return table.text(width);
 }
 
 std::string allow_csv(const std::vector<Json>& entries) {
@@ -106,8 +106,8 @@ std::string allow_csv(const std::vector<Json>& entries) {
 
 void add_allow(CommandLine& line) {
     CLI::App* allow = line.command("allow", "List and change addresses that are never blocked");
-    allow->footer(
-        "Entries made here outlive restarts and reboots, as bans do; those of the configuration come with it.");
+    allow->footer("Entries made here outlive restarts and reboots, as bans do; those of the configuration come with it."
+                  "\n\nExample:\n  btblock allow add 192.0.2.0/24 --for 7d --comment 'ticket 17'");
     auto options = std::make_shared<AllowOptions>();
 
     CLI::App* list = line.command("list", "Show the allowlist", allow);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "app/Analyze.h"
 
+#include "app/Progress.h"
+#include "app/Render.h"
 #include "btblock/btblock.hpp"
 #include "core/Result.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
 #include <memory>
@@ -13,6 +14,7 @@
 #include <ostream>
 #include <span>
 #include <spdlog/fmt/fmt.h>
+#include <sstream>
 #include <string_view>
 #include <utility>
 
@@ -31,12 +33,19 @@ struct CaptureReport {
     std::size_t bittorrent_flows = 0;
 };
 
-CaptureReport analyze_capture(const std::string& path) {
+CaptureReport analyze_capture(const std::string& path, Progress& progress) {
     CaptureReport report;
     report.file = path;
     const auto slash = path.rfind('/');
     report.capture = slash == path.npos ? path : path.substr(slash + 1);
-    report.info = report.analyzer.read_capture(path);
+    std::uint64_t until_look = 0; // the clock is not asked for every packet
+    report.info = report.analyzer.read_capture(path, [&](const CaptureInfo& info) {
+        if (until_look-- != 0)
+            return;
+        until_look = 255;
+        progress.show(printable(report.capture), info.packets);
+    });
+    progress.clear();
     report.flows = report.analyzer.flows();
     report.bittorrent_flows =
         static_cast<std::size_t>(std::ranges::count(report.flows, Verdict::bittorrent, &Flow::verdict));
@@ -57,13 +66,6 @@ std::string csv_field(const std::string& text) {
     for (char c : text)
         quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
     return quoted + '"';
-}
-
-// File names are shown to a terminal: control characters must not act there.
-std::string printable(std::string text) {
-    std::ranges::replace_if(
-        text, [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; }, '?');
-    return text;
 }
 
 // One output format. Captures arrive in order, with the flows to be shown filtered by the caller's `all`.
@@ -141,37 +143,40 @@ private:
 
 class HumanWriter final : public Writer {
 public:
-    HumanWriter(std::ostream& out, bool all) : Writer(out, all) {}
+    HumanWriter(std::ostream& out, bool all, std::size_t width) : Writer(out, all), width_(width) {}
     void capture(const CaptureReport& report) override {
         if (report.info.link_type.empty()) // never opened; said on stderr
             return;
-        using Row = std::array<std::string, 7>;
-        std::vector<Row> rows{{"PROTO", "SOURCE", "DESTINATION", "PACKETS", "VERDICT", "AT PACKET", "EVIDENCE"}};
+        Table table({{"PROTO"},
+                     {"SOURCE"},
+                     {"DESTINATION"},
+                     {"PACKETS", Table::Align::right},
+                     {"VERDICT"},
+                     {"AT", Table::Align::right},
+                     {"EVIDENCE"}});
         for (const Flow& f : report.flows)
             if (shown(f))
-                rows.push_back({std::string(to_string(f.proto)), endpoint(f.src, f.sport), endpoint(f.dst, f.dport),
-                                std::to_string(f.packets), std::string(to_string(f.verdict)),
-                                f.first_packet ? std::to_string(f.first_packet) : "-",
-                                f.evidence.empty() ? "-" : f.evidence.to_string()});
+                table.row({std::string(to_string(f.proto)), endpoint(f.src, f.sport), endpoint(f.dst, f.dport),
+                           std::to_string(f.packets), std::string(to_string(f.verdict)),
+                           f.first_packet ? std::to_string(f.first_packet) : "-",
+                           f.evidence.empty() ? "-" : f.evidence.to_string()});
         out_ << fmt::format("{}: {}, {}, {}, {}{}\n", printable(report.capture), count(report.info.packets, "packet"),
                             count(report.flows.size(), "flow"), count(report.bittorrent_flows, "bittorrent flow"),
                             count(report.info.skipped, "skipped packet"),
                             report.info.error.empty() ? "" : " (incomplete)");
-        if (rows.size() == 1)
+        if (table.empty())
             return;
-        std::array<std::size_t, 6> width{};
-        for (const Row& row : rows)
-            for (std::size_t i = 0; i < width.size(); ++i)
-                width[i] = std::max(width[i], row[i].size());
-        for (const Row& r : rows) // numbers to the right, the last column as long as it is
-            out_ << fmt::format("  {:<{}}  {:<{}}  {:<{}}  {:>{}}  {:<{}}  {:>{}}  {}\n", r[0], width[0], r[1],
-                                width[1], r[2], width[2], r[3], width[3], r[4], width[4], r[5], width[5], r[6]);
+        std::istringstream lines(table.text(width_ > indent_ ? width_ - indent_ : 0));
+        for (std::string line; std::getline(lines, line);)
+            out_ << std::string(indent_, ' ') << line << '\n';
     }
 
 private:
     static std::string count(std::uint64_t n, std::string_view what) {
         return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
     }
+    static constexpr std::size_t indent_ = 2;
+    std::size_t width_;
 };
 
 std::unique_ptr<Writer> make_writer(const AnalyzeOptions& options, std::ostream& out) {
@@ -180,7 +185,7 @@ std::unique_ptr<Writer> make_writer(const AnalyzeOptions& options, std::ostream&
     case AnalyzeFormat::json: return std::make_unique<JsonWriter>(out, options.all);
     case AnalyzeFormat::human: break;
     }
-    return std::make_unique<HumanWriter>(out, options.all);
+    return std::make_unique<HumanWriter>(out, options.all, options.width);
 }
 
 // A closed pipe must be an error of write(), not the end of the process.
@@ -205,6 +210,7 @@ int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream&
     const IgnoreSigpipe ignore_sigpipe;
     bool failed = false;
     const auto writer = make_writer(options, out);
+    Progress progress(err, options.progress);
     // Writes one part. False: nobody reads any more, or the disk is full.
     const auto write = [&](const auto& part) {
         errno = 0;
@@ -222,7 +228,7 @@ int analyze_main(const AnalyzeOptions& options, std::ostream& out, std::ostream&
     for (const std::string& file : options.files) {
         if (!writing)
             break;
-        const CaptureReport report = analyze_capture(file);
+        const CaptureReport report = analyze_capture(file, progress);
         if (!report.info.error.empty()) {
             err << "btblock: " << printable(report.info.error) << std::endl;
             failed = true;

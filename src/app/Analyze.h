@@ -12,6 +12,8 @@ enum class AnalyzeFormat { human, json, csv };
 
 struct AnalyzeOptions {
     AnalyzeFormat format = AnalyzeFormat::human;
+    bool progress = false;          // a line on `err`, a terminal, when it takes longer than a second
+    std::size_t width = 0;          // of the terminal that `out` is; 0: none
     bool all = false;               // also the flows that are not BitTorrent
     std::vector<std::string> files; // pcap or pcapng; "-" is standard input
 };

@@ -346,7 +346,7 @@ int list_command(const std::string& instance, Format format, Io& io) {
     if (!bans)
         return fail(io, bans.error());
     switch (format) {
-    case Format::human: io.out << bans_text(*bans); break;
+    case Format::human: io.out << bans_text(*bans, io.screen.width); break;
     case Format::json: io.out << bans_json(*bans); break;
     case Format::csv: io.out << bans_csv(*bans); break;
     case Format::plain: io.out << bans_plain(*bans); break;
@@ -471,7 +471,7 @@ Result<std::vector<Json>> read_bans(const bpf::Maps& maps, const Clocks& clocks)
     return live_bans(std::move(entries), clocks);
 }
 
-std::string bans_text(const std::vector<Json>& bans) {
+std::string bans_text(const std::vector<Json>& bans, std::size_t width) {
     if (bans.empty())
         return "no bans\n";
     Table table(
@@ -489,7 +489,7 @@ std::string bans_text(const std::vector<Json>& bans) {
                                            : "-",
                    text_of(ban, "comment")});
     }
-    return table.text();
+    return table.text(width);
 }
 
 std::string bans_json(const std::vector<Json>& bans) {
@@ -552,7 +552,8 @@ Result<nlohmann::json> change(const std::string& instance, const nlohmann::json&
 
 void add_bans(CommandLine& line) {
     CLI::App* bans = line.command("bans", "List and change banned addresses");
-    bans->footer("Works without the daemon, on the pinned maps; with it, every change is an event.");
+    bans->footer("Works without the daemon, on the pinned maps; with it, every change is an event.\n\n"
+                 "Examples:\n  btblock bans list\n  btblock bans add 203.0.113.7 --for 2h --comment 'abuse report 17'");
     auto options = std::make_shared<BanOptions>();
 
     CLI::App* list = line.command("list", "Show the bans", bans);

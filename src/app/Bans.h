@@ -21,7 +21,7 @@ Result<std::vector<nlohmann::ordered_json>> read_bans(const bpf::Maps& maps, con
 std::vector<nlohmann::ordered_json> live_bans(std::vector<std::pair<bt_addr, bt_ban>> entries, const Clocks& clocks);
 
 // Renderings of such a list. Pure.
-std::string bans_text(const std::vector<nlohmann::ordered_json>& bans);
+std::string bans_text(const std::vector<nlohmann::ordered_json>& bans, std::size_t width = 0);
 std::string bans_json(const std::vector<nlohmann::ordered_json>& bans); // {"bans":[...]}
 std::string bans_csv(const std::vector<nlohmann::ordered_json>& bans);
 std::string bans_plain(const std::vector<nlohmann::ordered_json>& bans); // one address or endpoint a line

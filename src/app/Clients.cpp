@@ -40,7 +40,7 @@ int clients_command(const std::string& instance, Format format, Io& io) {
     if (format == Format::json)
         io.out << Json{{"clients", clients}}.dump(2) << "\n";
     else
-        io.out << (format == Format::csv ? clients_csv(clients) : clients_text(clients));
+        io.out << (format == Format::csv ? clients_csv(clients) : clients_text(clients, io.screen.width));
     return 0;
 }
 
@@ -79,7 +79,7 @@ std::vector<Json> listed_clients(std::vector<std::pair<bt_addr, bt_client>> entr
     return clients;
 }
 
-std::string clients_text(const std::vector<Json>& clients) {
+std::string clients_text(const std::vector<Json>& clients, std::size_t width) {
     if (clients.empty())
         return "no client has shown BitTorrent\n";
     Table table({{"address"},
@@ -94,7 +94,7 @@ std::string clients_text(const std::vector<Json>& clients) {
                    rough_duration(client["idle"].get<std::uint64_t>()) + " ago",
                    grouped(client["detections"].get<std::uint64_t>()), grouped(client["sockets"].get<std::uint64_t>()),
                    grouped(client["peers"].get<std::uint64_t>()), plus_joined(client["evidence"])});
-    return table.text();
+    return table.text(width);
 }
 
 std::string clients_csv(const std::vector<Json>& clients) {

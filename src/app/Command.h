@@ -2,6 +2,7 @@
 // What every subcommand is made of.
 #pragma once
 
+#include "app/Screen.h"
 #include "core/Result.h"
 
 #include <functional>
@@ -23,6 +24,8 @@ enum class Format { human, json, csv, plain };
 struct Io {
     std::ostream& out;
     std::ostream& err;
+    Screen screen{}; // that `out` is shown on
+    bool err_is_terminal = false;
 };
 
 // Writes "btblock: MESSAGE" and returns its exit code.

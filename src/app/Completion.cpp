@@ -50,6 +50,7 @@ _btblock() {
     allow/add) COMPREPLY=($(compgen -W '--for --comment --help' -- "$cur")) ;;
     config/) COMPREPLY=($(compgen -W 'check dump' -- "$cur")) ;;
     config/*) COMPREPLY=($(compgen -W '--config --interface --set --monitor-only --output --help' -- "$cur")) ;;
+    status/*) COMPREPLY=($(compgen -W '--watch --output --help' -- "$cur")) ;;
     flows/*) COMPREPLY=($(compgen -W '--all --limit --output --help' -- "$cur")) ;;
     events/*) COMPREPLY=($(compgen -W '--follow --last --output --help' -- "$cur")) ;;
     doctor/*) COMPREPLY=($(compgen -W '--config --interface --output --help' -- "$cur")) ;;
@@ -98,6 +99,8 @@ _btblock() {
         allow) _arguments '1:action:(list add del)' '--for[duration]:duration:(10m 1h 5h 1d 7d)' '--comment[text]:text:' \
             '(-o --output)'{-o,--output}'[format]:format:($formats)' ;;
         config) _arguments '1:action:(check dump)' '(-c --config)'{-c,--config}'[file]:file:_files' '*--set[set a key]:key:(@EQUALS@)' ;;
+        status) _arguments '--watch=-[again and again]::seconds:(1 2 5 10)' \
+            '(-o --output)'{-o,--output}'[format]:format:(human json)' ;;
         flows) _arguments '--all[also other flows]' '(-n --limit)'{-n,--limit}'[at most]:number:' \
             '(-o --output)'{-o,--output}'[format]:format:($formats)' ;;
         events) _arguments '(-f --follow)'{-f,--follow}'[go on]' '(-n --last)'{-n,--last}'[begin with]:number:' \
@@ -145,6 +148,7 @@ complete -c btblock -n "__fish_seen_subcommand_from bans allow" -l for -x -a '10
 complete -c btblock -n "__fish_seen_subcommand_from bans allow" -l comment -x
 complete -c btblock -n "__fish_seen_subcommand_from bans" -l force -d 'Also protected addresses'
 complete -c btblock -n "__fish_seen_subcommand_from analyze flows detach" -l all
+complete -c btblock -n "__fish_seen_subcommand_from status" -l watch -d 'Again and again'
 complete -c btblock -n "__fish_seen_subcommand_from events" -s f -l follow -d 'Go on with new events'
 complete -c btblock -n "__fish_seen_subcommand_from $commands" -s o -l output -x -a 'human json csv'
 )sh";

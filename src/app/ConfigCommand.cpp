@@ -104,6 +104,7 @@ Json config_json(const LoadedConfig& loaded) {
 
 void add_config(CommandLine& line) {
     CLI::App* config = line.command("config", "Check and show the configuration");
+    config->footer("Examples:\n  btblock config check\n  btblock config dump --set ban.duration=2h");
     auto options = std::make_shared<ConfigOptions>();
     CLI::App* check = line.command("check", "Read the configuration and tell everything that is wrong", config);
     add_sources(check, *options);

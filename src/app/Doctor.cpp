@@ -238,7 +238,7 @@ int doctor_command(const std::string& instance, const ConfigSources& sources, Fo
     if (format == Format::json)
         io.out << checks_json(checks).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
     else
-        io.out << checks_text(checks);
+        io.out << checks_text(checks, io.screen);
     return checks_exit_code(checks);
 }
 
@@ -303,11 +303,17 @@ std::optional<std::uint64_t> effective_capabilities(std::string_view status) {
     return mask;
 }
 
-std::string checks_text(const std::vector<Check>& checks) {
+std::string checks_text(const std::vector<Check>& checks, const Screen& screen) {
     constexpr std::size_t indent = 24;
     std::string out;
     for (const Check& check : checks) {
-        out += fmt::format("{:<5} {:<17} ", level_name(check.level), printable(check.name));
+        const std::string level = fmt::format("{:<5}", level_name(check.level));
+        switch (check.level) {
+        case Level::ok: out += screen.green(level); break;
+        case Level::warn: out += screen.yellow(level); break;
+        case Level::fail: out += screen.red(level); break;
+        }
+        out += fmt::format(" {:<17} ", printable(check.name));
         if (check.name.size() > 17)
             out += "\n" + std::string(indent, ' ');
         out += wrapped(printable(check.text), 79, indent) + "\n";

@@ -2,6 +2,8 @@
 // `btblock doctor`: what this machine can and cannot do, and what to change.
 #pragma once
 
+#include "app/Screen.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -29,7 +31,7 @@ Check check_capabilities(std::uint64_t effective);
 // The mask out of the text of /proc/self/status.
 std::optional<std::uint64_t> effective_capabilities(std::string_view status);
 
-std::string checks_text(const std::vector<Check>& checks);
+std::string checks_text(const std::vector<Check>& checks, const Screen& screen = {});
 nlohmann::ordered_json checks_json(const std::vector<Check>& checks);
 int checks_exit_code(const std::vector<Check>& checks); // degraded when anything is not ok
 

@@ -93,7 +93,7 @@ int explain_command(const std::string& instance, const std::string& text, Format
     if (format == Format::json)
         io.out << explanation.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
     else
-        io.out << explain_text(explanation);
+        io.out << explain_text(explanation, io.screen.width);
     return 0;
 }
 
@@ -133,7 +133,7 @@ Json explain_json(const net::Address& address, const Findings& found, const Cloc
     return object;
 }
 
-std::string explain_text(const Json& e) {
+std::string explain_text(const Json& e, std::size_t width) {
     const std::string name = e["address"].get<std::string>();
     std::string out = name + (e["inside"] == true ? " is an inside address\n" : " is an outside address\n");
     const auto say = [&](const std::string& text) { out += "  " + wrapped(printable(text), 79, 4) + "\n"; };
@@ -180,7 +180,7 @@ std::string explain_text(const Json& e) {
                     counted(e["flows"]["known"].get<std::uint64_t>(), "half-flow known", "half-flows known"),
                     grouped(e["flows"]["blocked"].get<std::uint64_t>())));
     if (!e["recent_flows"].empty())
-        out += "\n" + flows_text(e["recent_flows"].get<std::vector<Json>>());
+        out += "\n" + flows_text(e["recent_flows"].get<std::vector<Json>>(), width);
     return out;
 }
 

@@ -27,7 +27,7 @@ struct Findings {
 };
 
 nlohmann::ordered_json explain_json(const net::Address& address, const Findings& found, const Clocks& clocks);
-std::string explain_text(const nlohmann::ordered_json& explanation);
+std::string explain_text(const nlohmann::ordered_json& explanation, std::size_t width = 0);
 
 class CommandLine;
 void add_explain(CommandLine& line);

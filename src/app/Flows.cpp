@@ -35,7 +35,7 @@ int flows_command(const std::string& instance, const FlowFilter& filter, Format 
         io.out << flows_csv(flows);
     else
         io.out << (flows.empty() ? (filter.all ? "no half-flows\n" : "no blocked half-flows (--all shows the others)\n")
-                                 : flows_text(flows));
+                                 : flows_text(flows, io.screen.width));
     return 0;
 }
 
@@ -82,7 +82,7 @@ std::vector<Json> listed_flows(std::vector<std::pair<bt_tuple, bt_flow>> entries
     return flows;
 }
 
-std::string flows_text(const std::vector<Json>& flows) {
+std::string flows_text(const std::vector<Json>& flows, std::size_t width) {
     Table table({{"proto"}, {"from"}, {"to"}, {"verdict"}, {"idle", Table::Align::right}, {"evidence"}});
     for (const Json& flow : flows) {
         const auto end = [&](const char* address, const char* port) {
@@ -95,7 +95,7 @@ std::string flows_text(const std::vector<Json>& flows) {
                    flow["verdict"].get<std::string>(), rough_duration(flow["idle"].get<std::uint64_t>()),
                    plus_joined(flow["evidence"])});
     }
-    return table.text();
+    return table.text(width);
 }
 
 std::string flows_csv(const std::vector<Json>& flows) {

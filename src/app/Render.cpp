@@ -21,6 +21,17 @@ std::size_t width_of(std::string_view text) {
         std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
+// The first `width` columns; what is left out shows as an ellipsis.
+std::string cut(const std::string& text, std::size_t width) {
+    if (width_of(text) <= width)
+        return text;
+    std::size_t end = 0;
+    for (std::size_t columns = 0; columns + 1 < width; ++columns)
+        for (++end; end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80;)
+            ++end;
+    return text.substr(0, end) + "\u2026";
+}
+
 } // namespace
 
 std::string grouped(std::uint64_t number) {
@@ -87,19 +98,34 @@ void Table::row(std::vector<std::string> cells) {
     rows_.push_back(std::move(cells));
 }
 
-std::string Table::text() const {
+std::vector<std::size_t> Table::widths_within(std::size_t width) const {
     std::vector<std::size_t> widths;
+    std::size_t all = 0;
     for (std::size_t i = 0; i < columns_.size(); ++i) {
-        std::size_t width = width_of(columns_[i].title);
+        std::size_t widest = width_of(columns_[i].title);
         for (const auto& row : rows_)
-            width = std::max(width, width_of(row[i]));
-        widths.push_back(width);
+            widest = std::max(widest, width_of(row[i]));
+        widths.push_back(widest);
+        all += widest + (i ? 2 : 0);
     }
+    for (const std::size_t least : {8u, 4u})
+        for (std::size_t i = columns_.size(); width != 0 && all > width && i-- > 0;) {
+            if (columns_[i].align == Align::right || widths[i] <= least)
+                continue;
+            const std::size_t less = std::min(all - width, widths[i] - least);
+            widths[i] -= less;
+            all -= less;
+        }
+    return widths;
+}
+
+std::string Table::text(std::size_t width) const {
+    const std::vector<std::size_t> widths = widths_within(width);
     std::string out;
     const auto line = [&](auto&& cell) {
         std::string text;
         for (std::size_t i = 0; i < columns_.size(); ++i) {
-            const std::string& content = cell(i);
+            const std::string content = cut(cell(i), widths[i]);
             const std::string blanks(widths[i] - width_of(content), ' ');
             text += columns_[i].align == Align::left ? content + blanks : blanks + content;
             text += "  ";

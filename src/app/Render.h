@@ -39,7 +39,7 @@ struct Clocks {
 std::uint64_t seconds_left(std::uint64_t expires_ns, std::uint64_t now_ns) noexcept;
 
 // Columns as wide as their widest cell, two spaces apart, no blanks at the ends of lines. Control characters become
-// '?'.
+// '?'. Where that is wider than `width`, texts are cut and end in an ellipsis: the last column first, numbers never.
 class Table {
 public:
     enum class Align { left, right };
@@ -51,9 +51,11 @@ public:
     explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
     void row(std::vector<std::string> cells);
     [[nodiscard]] bool empty() const noexcept { return rows_.empty(); }
-    [[nodiscard]] std::string text() const;
+    [[nodiscard]] std::string text(std::size_t width = 0) const;
 
 private:
+    [[nodiscard]] std::vector<std::size_t> widths_within(std::size_t width) const;
+
     std::vector<Column> columns_;
     std::vector<std::vector<std::string>> rows_;
 };

@@ -48,6 +48,8 @@ void add_analyze(CommandLine& line, const Actions& actions) {
         case Format::csv: parsed->options.format = AnalyzeFormat::csv; break;
         default: parsed->options.format = AnalyzeFormat::human; break;
         }
+        parsed->options.progress = io.err_is_terminal;
+        parsed->options.width = io.screen.width;
         return analyze(parsed->options, io.out, io.err);
     });
 }

@@ -3,6 +3,7 @@
 
 #include "app/Command.h"
 #include "app/Render.h"
+#include "app/Watch.h"
 #include "bpf/Pins.h"
 #include "control/Client.h"
 #include "core/Clock.h"
@@ -49,8 +50,9 @@ std::string word(const Json& object, const char* name) {
 
 constexpr std::size_t label_width = 12;
 
-void line(std::string& out, std::string_view label, const std::string& content) {
-    out += fmt::format("{:<{}} {}\n", label, label_width, wrapped(content, 79, label_width + 1));
+void line(std::string& out, std::string_view label, const std::string& content, const Screen& alarming = {}) {
+    out += alarming.red(fmt::format("{:<{}}", label, label_width)) +
+           fmt::format(" {}\n", wrapped(content, 79, label_width + 1));
 }
 
 std::string fill(const Json& status, const char* section) {
@@ -77,28 +79,53 @@ Result<Json> ask_daemon(const std::string& instance) {
     return Json(found == answer->end() ? *answer : *found);
 }
 
-int status_command(const std::string& instance, Format format, Io& io) {
-    Json status;
-    if (auto answer = ask_daemon(instance)) {
-        status = std::move(*answer);
-    } else {
-        const auto maps = bpf::open_pinned_maps(instance);
-        if (!maps)
-            return fail(io, maps.error());
-        StatusExtras extras;
-        extras.instance = instance;
-        extras.interfaces = pinned_interfaces(instance);
-        extras.problems.push_back(answer.error().message);
-        for (const InterfaceStatus& interface : extras.interfaces)
-            if (interface.ifindex == 0)
-                extras.problems.push_back("interface " + interface.name + " is gone");
-        status = status_json(*maps, extras);
+// From the daemon or, without one, from the pins.
+Result<Json> read_status(const std::string& instance) {
+    auto answer = ask_daemon(instance);
+    if (answer)
+        return answer;
+    const auto maps = bpf::open_pinned_maps(instance);
+    if (!maps)
+        return maps.error();
+    StatusExtras extras;
+    extras.instance = instance;
+    extras.interfaces = pinned_interfaces(instance);
+    extras.problems.push_back(answer.error().message);
+    for (const InterfaceStatus& interface : extras.interfaces)
+        if (interface.ifindex == 0)
+            extras.problems.push_back("interface " + interface.name + " is gone");
+    return status_json(*maps, extras);
+}
+
+struct StatusOptions {
+    Format format = Format::human;
+    std::string watch; // seconds; empty: once
+};
+
+int status_command(const std::string& instance, const StatusOptions& options, Io& io) {
+    const bool json = options.format == Format::json;
+    if (!options.watch.empty()) {
+        const auto seconds = parse_interval(options.watch);
+        if (!seconds)
+            return fail(io, seconds.error());
+        if (json) // for programs: an object a line, whatever the output is
+            io.screen.terminal = false;
+        return watch(io, *seconds, json ? "" : "\n", [&]() -> Result<std::string> {
+            const auto status = read_status(instance);
+            if (!status)
+                return status.error();
+            return json ? status->dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"
+                        : status_text(*status, io.screen);
+        });
     }
-    if (format == Format::json)
-        io.out << status.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
+    const auto status = read_status(instance);
+    if (!status)
+        return fail(io, status.error());
+    if (json)
+        io.out << status->dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
     else
-        io.out << status_text(status);
-    return status_exit_code(status);
+        io.out << status_text(*status, io.screen);
+    return status_exit_code(*status);
 }
 
 } // namespace
@@ -211,18 +238,18 @@ Json status_json(const bpf::Maps& maps, const StatusExtras& extras) {
     return status_json(MapsSummary{}, told);
 }
 
-std::string status_text(const Json& status) {
+std::string status_text(const Json& status, const Screen& screen) {
     const bool daemon = status.value("daemon", false);
     const std::string mode = word(status, "mode");
     std::string out =
         fmt::format("btblock {}, instance '{}': {}, {}\n\n", word(status, "version"), word(status, "instance"),
-                    mode == "monitor" ? "only watching (monitor mode)" : "enforcing",
-                    daemon ? "daemon running" : "daemon NOT running");
+                    mode == "monitor" ? screen.yellow("only watching (monitor mode)") : screen.green("enforcing"),
+                    daemon ? "daemon running" : screen.red("daemon NOT running"));
     const auto problems = status.find("problems");
     if (problems != status.end() && problems->is_array() && !problems->empty()) {
         for (const Json& problem : *problems)
             if (problem.is_string())
-                line(out, "problem", printable(problem.get<std::string>()));
+                line(out, "problem", printable(problem.get<std::string>()), screen);
         out += "\n";
     }
     const auto interfaces = status.find("interfaces");
@@ -235,7 +262,7 @@ std::string status_text(const Json& status) {
             table.row({word(interface, "name"), ifindex ? std::to_string(ifindex) : "gone", word(interface, "link"),
                        word(interface, "tc"), word(interface, "xdp")});
         }
-        out += table.text() + "\n";
+        out += table.text(screen.width) + "\n";
     }
     line(out, "packets",
          fmt::format("seen {}, passed {}, dropped {}, to user space {}", grouped(number(status, "packets", "seen")),
@@ -299,15 +326,20 @@ std::vector<InterfaceStatus> pinned_interfaces(const std::string& instance) {
 }
 
 void add_status(CommandLine& line) {
-    auto format = std::make_shared<Format>(Format::human);
+    auto options = std::make_shared<StatusOptions>();
     CLI::App* sub = line.command("status", "Show maps, counters, attachments, mode and health");
-    add_format(sub, *format, {Format::human, Format::json});
+    add_format(sub, options->format, {Format::human, Format::json});
+    sub->add_option("--watch", options->watch, "Again and again until Ctrl-C, every 2 seconds or so many")
+        ->type_name("[SECONDS]")
+        ->expected(0, 1)
+        ->default_str("2");
     sub->footer("Works from the pinned maps when the daemon is down. Exit code 0: all is well,\n"
                 "3: nothing is installed, 4: degraded (no daemon, or problems are listed).\n\n"
                 "Examples:\n"
                 "  btblock status\n"
+                "  btblock status --watch=5\n"
                 "  btblock status -o json | jq .drops");
-    line.on(sub, [&line, format](Io& io) { return status_command(line.instance(), *format, io); });
+    line.on(sub, [&line, options](Io& io) { return status_command(line.instance(), *options, io); });
 }
 
 } // namespace btblock::app

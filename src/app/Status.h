@@ -2,6 +2,7 @@
 // `btblock status`: maps and counters as JSON, for the daemon and for the command, and as text.
 #pragma once
 
+#include "app/Screen.h"
 #include "bpf/Maps.h"
 
 #include <cstdint>
@@ -48,7 +49,7 @@ nlohmann::ordered_json status_json(const MapsSummary& maps, const StatusExtras& 
 nlohmann::ordered_json status_json(const bpf::Maps& maps, const StatusExtras& extras);
 
 // At most 80 columns. Takes what status_json() makes, also from a daemon of another version.
-std::string status_text(const nlohmann::ordered_json& status);
+std::string status_text(const nlohmann::ordered_json& status, const Screen& screen = {});
 
 // ok, or degraded: no daemon, or problems.
 int status_exit_code(const nlohmann::ordered_json& status);

@@ -3,6 +3,7 @@
 #include "app/Detach.h"
 
 #include <iostream>
+#include <unistd.h>
 
 int main(int argc, char** argv) {
     using namespace btblock::app;
@@ -12,6 +13,6 @@ int main(int argc, char** argv) {
                       std::ostream& err) { return analyze_main(options, out, err); },
         .detach = detach_main,
     };
-    Io io{std::cout, std::cerr};
+    Io io{std::cout, std::cerr, Screen::of(STDOUT_FILENO), isatty(STDERR_FILENO) == 1};
     return run_cli({argv, argv + argc}, io, actions);
 }

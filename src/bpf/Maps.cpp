@@ -70,10 +70,19 @@ Result<Maps> open_pinned_maps(const std::string& instance) {
     const Pins pins{instance};
     if (access(pins.abi_dir().c_str(), X_OK) < 0 && errno == EACCES)
         return error("reading the pinned maps needs root (or access to " + pins.abi_dir() + ")");
-    if (!maps_pinned(pins))
+    if (!maps_pinned(pins)) {
+        std::string others;
+        for (const std::string& dir : other_abi_dirs(pins))
+            others += (others.empty() ? "" : ", ") + dir;
+        if (!others.empty())
+            return error("instance '" + instance + "' was left by another version of btblock: its pins are in " +
+                             others + ", and this version reads " + pins.abi_dir() +
+                             "; `btblock run` takes them over, `btblock detach` removes them",
+                         ExitCode::daemon_unreachable);
         return error("instance '" + instance + "' is not installed: nothing is pinned under " + pins.abi_dir() +
                          " (start it with `btblock run`)",
                      ExitCode::daemon_unreachable);
+    }
     Maps maps;
     std::string failure;
     const auto open = [&]<class M>(M& map, const char* name) {

@@ -163,7 +163,7 @@ PacketVerdict Analyzer::frame(int link_type, std::span<const std::uint8_t> frame
     return ip ? state_->packet(ip->bytes, ip->wire_length, time_ns) : PacketVerdict{};
 }
 
-CaptureInfo Analyzer::read_capture(const std::string& path) {
+CaptureInfo Analyzer::read_capture(const std::string& path, const std::function<void(const CaptureInfo&)>& progress) {
     CaptureInfo info;
     auto reader = net::CaptureReader::open(path);
     if (!reader) {
@@ -181,6 +181,8 @@ CaptureInfo Analyzer::read_capture(const std::string& path) {
             break;
         ++info.packets;
         info.skipped += !frame(link_type, captured.bytes, captured.wire_length, captured.time_ns).is_flow;
+        if (progress)
+            progress(info);
     }
     state_->review();
     return info;

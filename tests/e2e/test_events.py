@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -224,3 +225,56 @@ class RingConsumer(unittest.TestCase):
         ours = names("src/core/Evidence.h", "evidence_names{")
         self.assertEqual(names("examples/ring-consumer/ring-consumer.c", "evidence_names[] = {"), ours)
         self.assertGreater(len(ours), 20)
+
+
+class StatusCommand(unittest.TestCase):
+    def test_status_watch(self):
+        """One block per interval, on a terminal in place; Ctrl-C ends it with exit code 0."""
+        with Lab() as lab, Btblock(lab) as btblock:
+            for arguments, pattern in ((["--watch=0.2"], r"(?m)^btblock .* enforcing, daemon running$"),
+                                       (["--watch=0.2", "-o", "json"], r'(?m)^\{.*"daemon":true.*\}$')):
+                watching = lab.start(lab.gateway, btblock.argv("status", *arguments), "watch")
+                self.assertTrue(wait_until(lambda: len(re.findall(pattern, watching.output())) >= 3, 10), watching.output())
+                self.assertNotIn("\x1b", watching.output())
+                self.assertEqual(watching.stop(signal.SIGINT), 0)
+            self.assertTrue(all(json.loads(line)["daemon"] for line in watching.output().splitlines()))
+
+            master, slave = pty.openpty()
+            watching = subprocess.Popen(lab.enter(lab.gateway, btblock.argv("status", "--watch", "0.2")), stdin=subprocess.DEVNULL,
+                                        stdout=slave, stderr=slave, start_new_session=True, env={**os.environ, "TERM": "xterm"})
+            os.close(slave)
+            told = ""
+            end = time.monotonic() + 10
+            while told.count("daemon running") < 3 and time.monotonic() < end:
+                told += os.read(master, 65536).decode()
+            watching.send_signal(signal.SIGINT)
+            self.assertEqual(watching.wait(5), 0)
+            os.close(master)
+            self.assertEqual(told.count("\x1b[2J"), 1, "the whole screen is cleared each time")
+            self.assertGreaterEqual(told.count("\x1b[H"), 3)
+            self.assertIn("\x1b[32menforcing\x1b[0m", told)
+
+            # The daemon goes and comes back; the watch stays.
+            watching = lab.start(lab.gateway, btblock.argv("status", "--watch=0.2"), "watch")
+            self.assertTrue(watching.wait_for("daemon running", 5))
+            btblock.stop()
+            self.assertTrue(watching.wait_for("is not installed", 5), watching.output())
+            self.assertEqual(watching.stop(signal.SIGTERM), 0)
+
+    def test_status_names_pins_of_another_version(self):
+        with Lab() as lab:
+            btblock = Btblock(lab)
+            nothing = btblock.cli("status", check=False)
+            self.assertEqual(nothing.returncode, 3)
+            self.assertIn("is not installed", nothing.stderr)
+            with btblock:
+                pass
+            old = f"/sys/fs/bpf/btblock/{btblock.instance}/v1"  # as another version leaves it
+            os.makedirs(f"{old}/links")
+            told = btblock.cli("status", check=False)
+            self.assertEqual(told.returncode, 3, told.stdout)
+            self.assertNotIn("not installed", told.stderr)
+            for part in (old, "another version", "btblock run", "btblock detach"):
+                self.assertIn(part, told.stderr)
+            btblock.cli("detach")
+            self.assertFalse(os.path.exists(old))

@@ -10,8 +10,10 @@
 #include "app/Explain.h"
 #include "app/Flows.h"
 #include "app/Operations.h"
+#include "app/Progress.h"
 #include "app/Render.h"
 #include "app/Status.h"
+#include "app/Watch.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -302,9 +304,76 @@ TEST(Render, TablesAlignAndTellNoLies) {
                             "a        1\n"
                             "b?[31m  22  x\n"
                             "\xc3\xa4        3  y\n");
+    EXPECT_EQ(table.text(80), table.text());
     EXPECT_EQ(wrapped("aa bb cc", 5, 0), "aa bb\ncc");
     EXPECT_EQ(wrapped("aa bb cc", 7, 2), "aa bb\n  cc");
     EXPECT_EQ(wrapped("toolongword x", 5, 0), "toolongword\nx");
+}
+
+TEST(Render, TablesFitTheTerminal) {
+    Table table({{"address"}, {"n", Table::Align::right}, {"comment"}});
+    table.row({"2001:db8:1234:5678::1", "1,234,567", "a long comment with \xc3\xa4 in it and more"});
+    table.row({"192.0.2.7", "1", "short"});
+    for (const std::size_t width : {70u, 50u, 45u, 36u, 31u}) {
+        std::istringstream lines(table.text(width));
+        for (std::string line; std::getline(lines, line);) {
+            const auto columns =
+                std::count_if(line.begin(), line.end(), [](unsigned char c) { return (c & 0xc0) != 0x80; });
+            EXPECT_LE(static_cast<std::size_t>(columns), width) << line;
+        }
+    }
+    // the last column first, the number never
+    EXPECT_EQ(table.text(50), "address                        n  comment\n"
+                              "2001:db8:1234:5678::1  1,234,567  a long comment \u2026\n"
+                              "192.0.2.7                      1  short\n");
+    EXPECT_EQ(table.text(31), "address             n  comment\n"
+                              "2001:db8:\u2026  1,234,567  a long \u2026\n"
+                              "192.0.2.7           1  short\n");
+}
+
+TEST(Progress, ShowsOnlyWhatTakesLong) {
+    using namespace std::chrono_literals;
+    const Progress::Clock::time_point start{};
+    std::ostringstream out;
+    {
+        Progress quiet(out, false, start);
+        quiet.show("a.pcap", 5, start + 1h);
+    }
+    EXPECT_EQ(out.str(), "");
+    Progress progress(out, true, start);
+    progress.show("a.pcap", 5, start + 999ms);
+    progress.clear();
+    EXPECT_EQ(out.str(), "");
+    progress.show("a.pcap", 1234567, start + 1000ms);
+    progress.show("a.pcap", 1234568, start + 1100ms); // not that often
+    EXPECT_EQ(out.str(), "\ra.pcap: 1,234,567 packets, 1 s\x1b[K");
+    progress.clear();
+    progress.clear();
+    EXPECT_EQ(out.str(), "\ra.pcap: 1,234,567 packets, 1 s\x1b[K\r\x1b[K");
+}
+
+TEST(Watch, Intervals) {
+    EXPECT_EQ(*parse_interval("2"), 2.0);
+    EXPECT_EQ(*parse_interval("0.5"), 0.5);
+    for (const char* bad : {"", "0", "0.01", "-1", "2s", "nan", "inf", "1e9", "x"}) {
+        const auto interval = parse_interval(bad);
+        ASSERT_FALSE(interval) << bad;
+        EXPECT_EQ(interval.error().exit_code, ExitCode::usage);
+        EXPECT_THAT(interval.error().message, HasSubstr("'" + std::string(bad) + "'"));
+    }
+}
+
+TEST_F(CliTest, StatusTakesAnInterval) {
+    EXPECT_THAT(run({"status", "--watch=soon"}).err, HasSubstr("'soon' is not a number of seconds"));
+    for (const std::vector<std::string>& arguments :
+         std::initializer_list<std::vector<std::string>>{{"status", "--watch"},
+                                                         {"status", "--watch=5"},
+                                                         {"status", "--watch", "5"},
+                                                         {"status", "--watch", "-o", "json"}}) {
+        auto all = arguments;
+        all.insert(all.end(), {"--instance", absent});
+        EXPECT_EQ(run(all).code, 3) << arguments.back(); // not installed: it does not wait for that
+    }
 }
 
 TEST(Render, CsvBothWays) {
@@ -422,6 +491,16 @@ TEST(Status, TextIsReadable) {
                              "3 of 65,536", "4 waiting, 6 lost, 7 passed unseen"})
         EXPECT_THAT(text, HasSubstr(part));
     EXPECT_THAT(status_text(status_json(MapsSummary{}, StatusExtras{})), HasSubstr("none attached"));
+}
+
+TEST(Status, WithoutColorNothingIsPainted) {
+    EXPECT_EQ(Screen{}.red("x"), "x");
+    EXPECT_EQ((Screen{.terminal = true, .color = true, .width = 80}.red("x")), "\x1b[31mx\x1b[0m");
+    StatusExtras extras = running();
+    extras.problems.emplace_back("no daemon");
+    const auto status = status_json(busy_gateway(), extras);
+    EXPECT_THAT(status_text(status), Not(HasSubstr("\x1b")));
+    EXPECT_THAT(status_text(status, {.color = true}), HasSubstr("\x1b[31mproblem     \x1b[0m no daemon"));
 }
 
 TEST(Status, TextOfAStrangeAnswer) {

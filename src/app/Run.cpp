@@ -15,8 +15,6 @@ namespace {
 Result<void> check_supported(const Config& config) {
     if (!config.metrics.listen.empty())
         return error("metrics.listen is not implemented in this version", ExitCode::usage);
-    if (config.xdp == XdpMode::offload)
-        return error("xdp = \"offload\" is not implemented in this version; use \"auto\"", ExitCode::usage);
     return {};
 }
 

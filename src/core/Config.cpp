@@ -4,6 +4,7 @@
 #include "btblock/abi.h"
 #include "core/Duration.h"
 #include "core/Suggest.h"
+#include "core/TomlSyntax.h"
 
 #include <algorithm>
 #include <arpa/inet.h>
@@ -146,7 +147,7 @@ public:
         if (!value)
             return wrong("must be text in quotes");
         if (value->find('\0') != std::string::npos)
-            return problem("contains a NUL character");
+            return problem("contains a NUL character; remove it");
         out = *value;
         return true;
     }
@@ -229,7 +230,9 @@ bool read_interface(const Value& value, std::vector<std::string>& names) {
                       std::all_of(name.begin(), name.end(),
                                   [](unsigned char c) { return c > ' ' && c != 0x7f && c != '/' && c != ':'; });
     if (!good)
-        return value.problem("'" + name + "' cannot be the name of an interface");
+        return value.problem("'" + name + "' cannot be the name of an interface; `ip link` lists them");
+    if (name.find(',') != std::string::npos)
+        return value.problem("'" + name + "' is more than one name; put each in quotes of its own");
     if (std::find(names.begin(), names.end(), name) != names.end())
         return value.problem("'" + name + "' is named twice");
     names.push_back(name);
@@ -265,7 +268,7 @@ bool read_allow(const Value& value, Config::Allow& entry) {
     if (entry.comment.size() >= BT_COMMENT_LEN)
         good = value.problem(fmt::format("the comment is longer than {} bytes", BT_COMMENT_LEN - 1));
     if (good && entry.prefix.empty())
-        return value.problem("has no prefix");
+        return value.problem("has no prefix; add prefix = \"192.0.2.0/24\"");
     return good;
 }
 
@@ -364,7 +367,7 @@ const std::array keys{
             if (!v.each("interface names", [&](const Value& e) { return read_interface(e, names); }))
                 return false;
             if (names.empty())
-                return v.problem("names no interface");
+                return v.problem("names no interface; name one, or remove the line");
             c.interfaces = std::move(names);
             return true;
         },
@@ -380,7 +383,16 @@ const std::array keys{
         [](const Config& c) { return shown(c.inside); }},
     Key{"scope", Kind::text, [](const Value& v, Config& c) { return v.choice(c.scope, scopes); },
         [](const Config& c) { return shown(c.scope, scopes); }},
-    Key{"xdp", Kind::text, [](const Value& v, Config& c) { return v.choice(c.xdp, xdp_modes); },
+    Key{"xdp", Kind::text,
+        [](const Value& v, Config& c) {
+            XdpMode mode = c.xdp;
+            if (!v.choice(mode, xdp_modes))
+                return false;
+            if (mode == XdpMode::offload)
+                return v.problem("\"offload\" is not implemented in this version; use \"auto\"");
+            c.xdp = mode;
+            return true;
+        },
         [](const Config& c) { return shown(c.xdp, xdp_modes); }},
     Key{"queue.first", Kind::integer, [](const Value& v, Config& c) { return v.integer(c.queue.first, 0, 65535); },
         [](const Config& c) { return shown(c.queue.first); }},
@@ -524,7 +536,8 @@ std::string key_hint(const std::string& name) {
         if (lower == name)
             return fmt::format(" (did you mean '{}'?)", variable.key);
     }
-    return did_you_mean(name, config_keys());
+    const std::string hint = did_you_mean(name, config_keys());
+    return hint.empty() ? "; `btblock config dump` lists all keys" : hint;
 }
 
 // ------------------------------------------------------------------ text to TOML values
@@ -620,13 +633,10 @@ public:
         if (!slurp(path, text))
             return;
         loaded.files.push_back(path);
-        try {
-            const toml::table table = toml::parse(text, path);
-            walk(table, "", Source{path, true});
-        } catch (const toml::parse_error& failure) {
-            const Source source{path, true};
-            problems.push_back(fmt::format("{}: {}", source.at(failure.source()), failure.description()));
-        }
+        const std::size_t first = problems.size();
+        if (const auto table = parse(std::move(text), Source{path, true}))
+            walk(*table, "", Source{path, true});
+        in_order_of_lines(first, path.size() + 1);
     }
 
     void drop_ins(const std::string& directory) {
@@ -636,7 +646,7 @@ public:
             if (it->path().extension() == ".toml" && !it->path().filename().string().starts_with("."))
                 paths.push_back(it->path());
         if (failure && failure != std::errc::no_such_file_or_directory)
-            problems.push_back(fmt::format("{}: {}", directory, failure.message()));
+            problems.push_back(fmt::format("{}: {}; it is for *.toml files", directory, failure.message()));
         std::sort(paths.begin(), paths.end());
         for (const std::string& path : paths)
             file(path);
@@ -666,27 +676,87 @@ public:
         const Config& c = loaded.config;
         if (c.queue.first + c.queue.count > 65536)
             problems.push_back(fmt::format("{}: queue.first {} + queue.count {}: queue numbers end at 65535",
-                                           origin_of("queue.first", "queue.count"), c.queue.first, c.queue.count));
+                                           place_of("queue.first", "queue.count"), c.queue.first, c.queue.count));
+        if (c.ban.growth > 1 && c.ban.max_duration < c.ban.duration)
+            problems.push_back(
+                fmt::format("{}: ban.max_duration {} is shorter than ban.duration {}: make it longer, or "
+                            "ban.growth 1",
+                            place_of("ban.max_duration", "ban.duration"), duration_string(c.ban.max_duration),
+                            duration_string(c.ban.duration)));
+        if (!c.detection_log.empty() && c.detection_log == c.events.file)
+            problems.push_back(fmt::format("{}: detection_log and events.file are the same file: give each its own",
+                                           place_of("detection_log", "events.file")));
     }
 
 private:
-    std::string origin_of(const std::string& key, const std::string& other) const {
+    static constexpr int most_syntax_errors = 20; // of a file
+
+    std::map<std::string, std::string> places_; // key -> where its value stands, with the column
+
+    std::string place_of(const std::string& key, const std::string& other) const {
         for (const std::string& name : {key, other})
-            if (const auto found = loaded.origins.find(name); found != loaded.origins.end())
+            if (const auto found = places_.find(name); found != places_.end())
                 return found->second;
         return "built in";
+    }
+
+    // A parser stops at the first mistake. Here the line is left out and the rest read, so that all are told; not when
+    // the complaint is likely to follow from the one before, nor when the lines after it would change their meaning.
+    std::optional<toml::table> parse(std::string text, const Source& source) {
+        std::size_t left_out = 0;
+        for (int attempt = 0; attempt < most_syntax_errors; ++attempt) {
+            std::size_t line = 0;
+            try {
+                return toml::parse(text, source.name);
+            } catch (const toml::parse_error& failure) {
+                line = failure.source().begin.line;
+                if (left_out == 0 || line > next_line_with_content(text, left_out))
+                    problems.push_back(fmt::format("{}: {}; {}", source.at(failure.source()), failure.description(),
+                                                   syntax_remedy(failure.description(), line_of(text, line))));
+                else
+                    line = left_out;
+            }
+            if (line > left_out && can_be_left_out(line_of(text, line))) {
+                text = without_line(text, line);
+                left_out = line;
+                continue;
+            }
+            try {
+                return toml::parse(before_line(text, line), source.name);
+            } catch (const toml::parse_error&) {
+                return std::nullopt; // it began earlier
+            }
+        }
+        return std::nullopt;
+    }
+
+    // The parser sorts keys by name. The problems begin with the file's path and a colon, `prefix` bytes.
+    void in_order_of_lines(std::size_t first, std::size_t prefix) {
+        const auto place = [prefix](const std::string& problem) {
+            std::array<unsigned, 2> line_and_column{};
+            const char *at = problem.data() + std::min(prefix, problem.size()), *end = problem.data() + problem.size();
+            for (unsigned& number : line_and_column) {
+                at = std::from_chars(at, end, number).ptr;
+                at += at != end;
+            }
+            return line_and_column;
+        };
+        std::stable_sort(problems.begin() + static_cast<std::ptrdiff_t>(first), problems.end(),
+                         [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
     }
 
     bool slurp(const std::string& path, std::string& text) {
         std::error_code failure;
         if (fs::is_directory(path, failure)) {
-            problems.push_back(path + ": is a directory");
+            problems.push_back(path + ": is a directory; name a file");
             return false;
         }
         errno = 0;
         std::ifstream in(path, std::ios::binary);
         if (!in) {
-            problems.push_back(errno_error(path).message);
+            problems.push_back(errno_error(path).message + (errno == EACCES
+                                                                ? "; run this as root, or let this user read it"
+                                                                : "; name another with --config"));
             return false;
         }
         std::ostringstream content;
@@ -696,7 +766,8 @@ private:
         }
         text = content.str();
         if (in.bad() || text.size() > largest_file) {
-            problems.push_back(path + (in.bad() ? ": cannot be read" : ": is larger than 1 MiB"));
+            problems.push_back(path +
+                               (in.bad() ? ": cannot be read" : ": is larger than 1 MiB; is it a configuration?"));
             return false;
         }
         return true;
@@ -732,8 +803,10 @@ private:
 
     void assign(const Key& key, const toml::node& node, const Source& source) {
         const std::string name(key.name);
-        if (key.read(Value(name, node, source, problems), loaded.config))
+        if (key.read(Value(name, node, source, problems), loaded.config)) {
             loaded.origins[name] = source.origin(node);
+            places_[name] = source.at(node.source());
+        }
     }
 };
 

@@ -266,9 +266,9 @@ TEST_F(ConfigTest, SyntaxErrorsNameTheLine) {
 
 TEST_F(ConfigTest, FilesThatCannotBeRead) {
     sources_.file = dir_ + "/none.toml";
-    EXPECT_EQ(bad(), dir_ + "/none.toml: No such file or directory");
+    EXPECT_EQ(bad(), dir_ + "/none.toml: No such file or directory; name another with --config");
     sources_.file = dir_;
-    EXPECT_EQ(bad(), dir_ + ": is a directory");
+    EXPECT_EQ(bad(), dir_ + ": is a directory; name a file");
     main_file(std::string(2 << 20, '#'));
     EXPECT_THAT(bad(), HasSubstr("larger than 1 MiB"));
     sources_.file.reset(); // a default file may be absent

@@ -97,6 +97,8 @@ std::string event_text(const Json& event) {
     const std::string source = endpoint(event, "src_ip", "src_port"), sink = endpoint(event, "dest_ip", "dest_port");
     if (!source.empty() || !sink.empty())
         add(fmt::format("{} {} -> {}", word(event, "proto"), source, sink));
+    else if (word(own, "target").empty())
+        add(word(own, "client"));
     add(word(own, "target"));
     if (const std::string until = word(own, "ban_expires"); !until.empty())
         add(until == "never" ? "for ever" : "until " + until);

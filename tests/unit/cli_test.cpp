@@ -746,6 +746,9 @@ TEST(Events, OneLineForPeople) {
     EXPECT_EQ(event_text(json::parse(R"({"timestamp":"2026-11-23T01:12:00.1+0000","event_type":"ban",
         "btblock":{"evidence":[],"action":"ban","target":"192.0.2.7","ban_expires":"never","message":"a\u001b[2Jb"}})")),
               "2026-11-23 01:12:00 ban       192.0.2.7 for ever a?[2Jb");
+    EXPECT_EQ(event_text(json::parse(R"({"timestamp":"2026-11-23T01:12:00.1+0000","event_type":"suppressed",
+        "btblock":{"evidence":["dht.query"],"action":"drop","client":"10.0.0.2","count":7,"message":"7 more events"}})")),
+              "2026-11-23 01:12:00 suppressed drop dht.query 10.0.0.2 7 more events");
     for (const char* strange : {"{}", R"({"timestamp":7,"btblock":3})", R"({"btblock":{"evidence":[1]},"src_ip":"x"})"})
         EXPECT_EQ(event_text(json::parse(strange)).find('\n'), std::string::npos);
 }

@@ -39,12 +39,13 @@ CaptureReport analyze_capture(const std::string& path, Progress& progress) {
     const auto slash = path.rfind('/');
     report.capture = slash == path.npos ? path : path.substr(slash + 1);
     std::uint64_t until_look = 0; // the clock is not asked for every packet
-    report.info = report.analyzer.read_capture(path, [&](const CaptureInfo& info) {
+    const auto show = [&](const CaptureInfo& info) {
         if (until_look-- != 0)
             return;
         until_look = 255;
         progress.show(printable(report.capture), info.packets);
-    });
+    };
+    report.info = progress.wanted() ? report.analyzer.read_capture(path, show) : report.analyzer.read_capture(path);
     progress.clear();
     report.flows = report.analyzer.flows();
     report.bittorrent_flows =

@@ -21,6 +21,7 @@ public:
     Progress& operator=(const Progress&) = delete;
     ~Progress() { clear(); }
 
+    [[nodiscard]] bool wanted() const noexcept { return wanted_; }
     void show(const std::string& what, std::uint64_t packets, Clock::time_point now = Clock::now());
     // Before anything else is written to the terminal.
     void clear();

@@ -232,8 +232,16 @@ Result<std::optional<Parsed>> NfQueue::receive(Packet& packet) {
 }
 
 Result<void> NfQueue::verdict(std::uint32_t id, bool accept, std::optional<std::uint32_t> mark) {
+    return send_verdict(NFQNL_MSG_VERDICT, id, accept, mark);
+}
+
+Result<void> NfQueue::accept_until(std::uint32_t id, std::optional<std::uint32_t> mark) {
+    return send_verdict(NFQNL_MSG_VERDICT_BATCH, id, true, mark);
+}
+
+Result<void> NfQueue::send_verdict(int type, std::uint32_t id, bool accept, std::optional<std::uint32_t> mark) {
     std::array<char, 128> request; // headers, verdict and mark: 40 bytes
-    nlmsghdr* message = nfq_nlmsg_put(request.data(), NFQNL_MSG_VERDICT, options_.number);
+    nlmsghdr* message = nfq_nlmsg_put(request.data(), type, options_.number);
     nfq_nlmsg_verdict_put(message, static_cast<int>(id), accept ? NF_ACCEPT : NF_DROP);
     if (mark)
         nfq_nlmsg_verdict_put_mark(message, *mark);

@@ -66,6 +66,8 @@ public:
 
     // Releases a packet; `mark` replaces the packet's whole mark. Call it exactly once for each id.
     Result<void> verdict(std::uint32_t id, bool accept, std::optional<std::uint32_t> mark);
+    // Accepts every packet up to this id that has no verdict yet, all with the same mark.
+    Result<void> accept_until(std::uint32_t id, std::optional<std::uint32_t> mark);
 
 private:
     struct Closer {
@@ -73,6 +75,7 @@ private:
     };
     NfQueue(std::unique_ptr<mnl_socket, Closer> socket, const QueueOptions& options);
     Result<void> configure();
+    Result<void> send_verdict(int type, std::uint32_t id, bool accept, std::optional<std::uint32_t> mark);
 
     std::unique_ptr<mnl_socket, Closer> socket_;
     QueueOptions options_;

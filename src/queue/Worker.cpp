@@ -18,7 +18,8 @@ namespace {
 
 constexpr std::uint64_t stop_grace_ns = 500'000'000;
 constexpr std::uint64_t forever = std::numeric_limits<std::uint64_t>::max();
-constexpr int packets_per_turn = 64; // then the stop event is looked at again
+constexpr int packets_per_turn = 64;    // then the stop event is looked at again
+constexpr int packets_per_verdict = 16; // a packet waits for at most so many inspections of others
 
 void count(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1) noexcept {
     counter.fetch_add(n, std::memory_order_relaxed);
@@ -106,11 +107,20 @@ void Worker::run() noexcept {
 
 // Answers what waits: one turn's worth, or with a deadline everything. False when the socket is unusable.
 bool Worker::drain(std::uint64_t deadline_ns) noexcept {
+    const bool usable = take(deadline_ns);
+    release();
+    return usable;
+}
+
+bool Worker::take(std::uint64_t deadline_ns) noexcept {
     const bool finish = deadline_ns != forever;
     for (int turn = 0; finish || turn < packets_per_turn; ++turn) {
-        beat();
-        if (finish && heartbeat_ns() >= deadline_ns)
-            return true;
+        if (finish && turn % packets_per_turn == 0) {
+            release();
+            beat();
+            if (heartbeat_ns() >= deadline_ns)
+                return true;
+        }
         Packet packet;
         auto got = queue_->receive(packet);
         if (!got) {
@@ -152,12 +162,24 @@ void Worker::answer(const Packet& packet, bool inspect) noexcept {
     }
     const bool accept = verdict == QueueVerdict::accept;
     count(accept ? accepted_ : dropped_);
+    if (!accept) {
+        if (!queue_->verdict(packet.id, false, std::nullopt))
+            count(errors_);
+        return;
+    }
     // Read-modify-write of our own bit; the other bits belong to others.
     std::optional<std::uint32_t> mark;
-    if (accept && (packet.mark & punt_mark_))
+    if (packet.mark & punt_mark_)
         mark = packet.mark & ~punt_mark_;
-    if (!queue_->verdict(packet.id, accept, mark))
+    if (unsaid_ && (unsaid_->mark != mark || unsaid_->count == packets_per_verdict))
+        release();
+    unsaid_ = Accepted{packet.id, mark, unsaid_ ? unsaid_->count + 1 : 1};
+}
+
+void Worker::release() noexcept {
+    if (unsaid_ && !queue_->accept_until(unsaid_->id, unsaid_->mark))
         count(errors_);
+    unsaid_.reset();
 }
 
 } // namespace btblock::queue

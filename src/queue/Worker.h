@@ -62,6 +62,8 @@ private:
     Worker(NfQueue queue, Fd stop_event, std::uint32_t punt_mark, QueueHandler handler);
     void run() noexcept;
     bool drain(std::uint64_t deadline_ns) noexcept;
+    bool take(std::uint64_t deadline_ns) noexcept;
+    void release() noexcept;
     void answer(const Packet& packet, bool inspect) noexcept;
     void beat() noexcept;
 
@@ -71,6 +73,13 @@ private:
     QueueHandler handler_;
     std::uint16_t number_;
     std::uint32_t last_id_ = 0;
+    // Accepted, but the kernel does not know yet: as long as more packets wait, one message speaks for all of them.
+    struct Accepted {
+        std::uint32_t id;                  // the last one
+        std::optional<std::uint32_t> mark; // of them all
+        int count;
+    };
+    std::optional<Accepted> unsaid_;
     std::atomic<std::uint64_t> heartbeat_;
     std::atomic<bool> running_{true};
     std::atomic<std::uint64_t> received_{0}, accepted_{0}, dropped_{0}, errors_{0}, missed_{0};

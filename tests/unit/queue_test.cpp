@@ -383,6 +383,40 @@ TEST(QueueWorker, VerdictsAndMarksOfIpv6) {
     own_netns::run([] { verdicts_and_marks(AF_INET6, "ip6tables"); });
 }
 
+// What waited together is accepted together, and nothing that was to be dropped goes with it.
+TEST(QueueWorker, ABurstIsAnsweredPacketByPacket) {
+    SKIP_WITHOUT_QUEUES();
+    own_netns::run([] {
+        ASSERT_TRUE(set_up_rules(7, "iptables"));
+        Line line(AF_INET);
+        auto queue = NfQueue::open({.number = 7});
+        ASSERT_TRUE(queue) << queue.error().message;
+        std::atomic<bool> go{false};
+        auto worker = Worker::start(std::move(*queue), punt, [&](const QueuedPacket& packet) {
+            while (!go)
+                std::this_thread::sleep_for(1ms);
+            return udp_text(packet).starts_with("bad") ? QueueVerdict::drop : QueueVerdict::accept;
+        });
+        ASSERT_TRUE(worker) << worker.error().message;
+        std::vector<std::string> good;
+        for (int i = 0; i < 200; ++i) {
+            // runs of every length up to more than one verdict speaks for
+            const std::string text = (i % 23 % 7 == 3 ? "bad " : "good ") + std::to_string(i);
+            if (text.starts_with("good"))
+                good.push_back(text);
+            line.send(text);
+        }
+        go = true;
+        for (const std::string& text : good)
+            ASSERT_EQ(line.receive(), text);
+        EXPECT_EQ(line.receive(100ms), "");
+        EXPECT_TRUE(eventually([] { return read_queue_stats(7)->waiting == 0; }));
+        EXPECT_EQ((*worker)->counters().dropped, 200 - good.size());
+        EXPECT_EQ((*worker)->counters().errors, 0u);
+        EXPECT_EQ(counted("iptables").punted, 0u) << "the bit is cleared in all of them";
+    });
+}
+
 TEST(QueueOpen, ATakenQueueIsNamedWithItsHolder) {
     SKIP_WITHOUT_QUEUES();
     own_netns::run([] {

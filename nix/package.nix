@@ -9,6 +9,7 @@
   scdoc,
   llvmPackages,
   libbpf,
+  libmicrohttpd,
   libmnl,
   libnetfilter_queue,
   libpcap,
@@ -61,6 +62,7 @@ stdenv.mkDerivation (finalAttrs: {
 
   buildInputs = [
     libbpf
+    libmicrohttpd
     libmnl
     libnetfilter_queue
     libpcap

@@ -11,6 +11,7 @@
 #include "event/JournalSink.h"
 #include "event/LogSink.h"
 #include "firewall/MarkCheck.h"
+#include "metrics/TextFile.h"
 #include "net/Inside.h"
 #include "net/Packet.h"
 
@@ -157,6 +158,14 @@ Result<void> Daemon::set_up() {
         packet_bus_ = std::make_unique<event::EventBus>(std::move(sinks));
     }
 
+    started_wall_ns_ = wall_ns();
+    if (!config_.metrics.listen.empty()) {
+        auto listener = metrics::Listener::open(config_.metrics.listen, [this] { return exposition(); });
+        if (!listener)
+            return listener.error();
+        metrics_ = std::move(*listener);
+    }
+
     auto links = net::LinkWatcher::open();
     if (!links)
         return links.error();
@@ -202,6 +211,11 @@ Result<void> Daemon::set_up() {
     for (const int fd : {signals_.get(), timer_.get(), wake_.get(), links_->fd(), server_->fd(), ring_->fd()})
         if (!watch(fd))
             return errno_error("epoll");
+    if (metrics_ && !watch(metrics_->fd()))
+        return errno_error("epoll");
+    if (!config_.metrics.file.empty())
+        if (auto written = metrics::write_text_file(config_.metrics.file, exposition()); !written)
+            return written;
     keeper_ = std::make_unique<StateKeeper>(maps_, pins_.state_dir());
     keeper_->changed(); // what came from other pins, or a file that is to go
     return {};
@@ -479,6 +493,9 @@ void Daemon::tear_down() {
     workers_.clear();
     if (server_)
         server_.reset();
+    metrics_.reset();
+    if (!config_.metrics.file.empty())
+        unlink(config_.metrics.file.c_str()); // or it would be believed for ever
     // A stop that leaves nothing in the kernel ends what was decided there, too; what the operator said stays.
     if (keeper_ && !keep_on_exit_)
         keeper_->forget_automatic();
@@ -537,6 +554,9 @@ int Daemon::run() {
                     collect_counters();
                     tell_suppressed();
                     sweep_bans();
+                    if (metrics_)
+                        metrics_->process();
+                    write_metrics_file();
                     if (monotonic_ns() >= next_refresh_ns_) // resolvers and sessions change without a message
                         refresh_or_warn();
                 }
@@ -547,6 +567,8 @@ int Daemon::run() {
                 handle_links();
             } else if (fd == server_->fd()) {
                 server_->process();
+            } else if (metrics_ && fd == metrics_->fd()) {
+                metrics_->process();
             } else if (fd == ring_->fd()) {
                 ring_->drain();
             }

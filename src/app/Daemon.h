@@ -15,6 +15,7 @@
 #include "event/EventBus.h"
 #include "event/FloodGuard.h"
 #include "firewall/RuleSet.h"
+#include "metrics/Listener.h"
 #include "net/LinkWatcher.h"
 #include "policy/BanPolicy.h"
 #include "queue/Rejecter.h"
@@ -89,6 +90,8 @@ private:
     [[nodiscard]] QueueTotals queue_totals() const;
     nlohmann::json answer(const nlohmann::json& request);
     nlohmann::json status();
+    std::string exposition();
+    void write_metrics_file();
 
     Config config_;
     ConfigSources sources_;
@@ -113,6 +116,7 @@ private:
     std::unique_ptr<bpf::EventStream> ring_;
     std::optional<net::LinkWatcher> links_;
     std::optional<control::Server> server_;
+    std::unique_ptr<metrics::Listener> metrics_; // with metrics.listen only
     std::unique_ptr<event::EventBus> bus_;
     std::unique_ptr<event::EventBus> packet_bus_; // to the detection log, if there is one
     event::FloodGuard flood_guard_;
@@ -128,6 +132,8 @@ private:
     std::uint64_t punted_before_ = 0; // by an earlier daemon on the same pins
     std::uint64_t last_sweep_ns_ = 0;
     std::uint64_t next_refresh_ns_ = 0;
+    std::uint64_t next_metrics_file_ns_ = 0;
+    std::uint64_t started_wall_ns_ = 0;
     bool stopping_ = false;
     bool stalled_ = false;
     bool overloaded_ = false;

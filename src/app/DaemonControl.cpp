@@ -4,6 +4,8 @@
 #include "app/Operations.h"
 #include "app/Status.h"
 #include "core/Clock.h"
+#include "metrics/Exposition.h"
+#include "metrics/TextFile.h"
 #include "net/Inside.h"
 #include "queue/NfQueue.h"
 
@@ -91,6 +93,19 @@ nlohmann::json Daemon::status() {
         extras.problems.emplace_back(config_.queue.fail_open ? "the queue is full: packets pass without being looked at"
                                                              : "the queue is full: packets are dropped");
     return status_json(maps_, extras);
+}
+
+std::string Daemon::exposition() {
+    return metrics::exposition(nlohmann::ordered_json(status()), started_wall_ns_ / BT_NSEC_PER_SEC);
+}
+
+void Daemon::write_metrics_file() {
+    constexpr std::uint64_t every_ns = 15 * BT_NSEC_PER_SEC;
+    if (config_.metrics.file.empty() || monotonic_ns() < next_metrics_file_ns_)
+        return;
+    next_metrics_file_ns_ = monotonic_ns() + every_ns;
+    if (auto written = metrics::write_text_file(config_.metrics.file, exposition()); !written)
+        spdlog::warn("{}", written.error().message);
 }
 
 Daemon::QueueTotals Daemon::queue_totals() const {

@@ -11,13 +11,6 @@ namespace btblock::app {
 
 namespace {
 
-// Keys that the parser knows and this version does not act on: refused rather than silently ignored.
-Result<void> check_supported(const Config& config) {
-    if (!config.metrics.listen.empty())
-        return error("metrics.listen is not implemented in this version", ExitCode::usage);
-    return {};
-}
-
 int fail(const Error& failure) {
     std::cerr << "btblock: " << failure.message << "\n";
     return static_cast<int>(failure.exit_code);
@@ -37,8 +30,6 @@ int run_main(const RunOptions& options) {
     if (!loaded)
         return fail(loaded.error());
     setup_log(loaded->config.log_level);
-    if (auto supported = check_supported(loaded->config); !supported)
-        return fail(supported.error());
     auto daemon = Daemon::start(loaded->config, sources, options.instance);
     if (!daemon)
         return fail(daemon.error());

@@ -288,9 +288,14 @@ bool read_listen(const Value& value, std::string& out) {
         good = failed == std::errc{} && after == end && port >= 1 && port <= 65535 &&
                address.find('/') == std::string::npos && is_prefix(address) &&
                (address.find(':') != std::string::npos) == v6;
+        // Whoever reads the numbers learns what goes on in the network, and nobody is asked who they are.
+        if (good && !address.starts_with("127.") && address != "::1")
+            return value.problem("'" + text +
+                                 "' is not of this host alone: take 127.0.0.1 or [::1], and a proxy "
+                                 "that asks for a password in front of it for others");
     }
     if (!good)
-        return value.problem("'" + text + "' is not ADDRESS:PORT, for example \"127.0.0.1:9100\"");
+        return value.problem("'" + text + "' is not ADDRESS:PORT, for example \"127.0.0.1:9478\"");
     out = text;
     return true;
 }
@@ -490,6 +495,8 @@ const std::array keys{
         [](const Config& c) { return shown(c.events.journal); }},
     Key{"metrics.listen", Kind::text, [](const Value& v, Config& c) { return read_listen(v, c.metrics.listen); },
         [](const Config& c) { return shown(c.metrics.listen); }},
+    Key{"metrics.file", Kind::text, [](const Value& v, Config& c) { return v.text(c.metrics.file); },
+        [](const Config& c) { return shown(c.metrics.file); }},
 };
 
 struct Variable {

@@ -62,7 +62,8 @@ struct Config {
         bool journal = false;
     };
     struct Metrics {
-        std::string listen; // "ADDRESS:PORT"; empty: none
+        std::string listen; // "ADDRESS:PORT" of this host; empty: none
+        std::string file;   // path; empty: none
     };
 
     std::vector<std::string> interfaces{"eth0"};

@@ -126,7 +126,7 @@ const std::vector<BrokenFile> files{
     {"no name", "interfaces = [\"eth 0\"]\n", {{"1:15", "'eth 0'", "`ip link` lists them"}}},
     {"a NUL in a path", "events.file = \"a\\u0000b\"\n", {{"1:15", "NUL", "remove it"}}},
     {"an entry without prefix", "allow = [{ comment = \"x\" }]\n", {{"1:10", "has no prefix", "add prefix = "}}},
-    {"no address to listen on", "metrics.listen = \"9100\"\n", {{"1:18", "'9100'", "for example \"127.0.0.1:9100\""}}},
+    {"no address to listen on", "metrics.listen = \"9100\"\n", {{"1:18", "'9100'", "for example \"127.0.0.1:9478\""}}},
     {"not implemented", "xdp = \"offload\"\n", {{"1:7", "offload", "use \"auto\""}}},
     // ---- keys that contradict each other
     {"queues beyond the last",

@@ -136,6 +136,7 @@ format = "ecs"
 journal = true
 [metrics]
 listen = "[::1]:9100"
+file = "/run/btblock.prom"
 )");
     auto loaded = load_config(sources_);
     ASSERT_TRUE(loaded) << loaded.error().message;
@@ -163,6 +164,7 @@ listen = "[::1]:9100"
     EXPECT_EQ(c.capacity.sockets, 300u);
     EXPECT_EQ(c.events.format, EventFormat::ecs);
     EXPECT_EQ(c.metrics.listen, "[::1]:9100");
+    EXPECT_EQ(c.metrics.file, "/run/btblock.prom");
     // No key was left out of this file: each one has an origin in it.
     for (const Setting& setting : effective_settings(*loaded))
         EXPECT_THAT(setting.origin, testing::StartsWith(*sources_.file + ":")) << setting.key;
@@ -316,6 +318,8 @@ TEST_F(ConfigTest, ValuesOutOfRangeAreRefused) {
     EXPECT_THAT(bad_set("allow=[{prefix='::1', coment='x'}]"), HasSubstr("did you mean 'comment'?"));
     EXPECT_THAT(bad_set("metrics.listen=9100"), HasSubstr("is not ADDRESS:PORT"));
     EXPECT_THAT(bad_set("metrics.listen=::1:9100"), HasSubstr("is not ADDRESS:PORT"));
+    EXPECT_THAT(bad_set("metrics.listen=0.0.0.0:9100"), HasSubstr("is not of this host alone"));
+    EXPECT_THAT(bad_set("metrics.listen=[2001:db8::1]:9100"), HasSubstr("is not of this host alone"));
     std::string ports = "1";
     for (int i = 2; i <= 33; ++i)
         ports += "," + std::to_string(i);

@@ -117,6 +117,8 @@ Result<void> Daemon::set_up() {
     if (!lock)
         return lock.error();
     lock_ = std::move(*lock);
+    // Before anything can fail: what an earlier run left in force must outlive a start that does not succeed.
+    pins_were_there_ = bpf::maps_pinned(pins_) || !bpf::other_abi_dirs(pins_).empty();
     if (auto free = firewall::check_mark_free(config_.mark()); !free)
         return free;
 
@@ -213,9 +215,11 @@ Result<void> Daemon::set_up() {
             return errno_error("epoll");
     if (metrics_ && !watch(metrics_->fd()))
         return errno_error("epoll");
-    if (!config_.metrics.file.empty())
+    if (!config_.metrics.file.empty()) {
         if (auto written = metrics::write_text_file(config_.metrics.file, exposition()); !written)
             return written;
+        next_metrics_file_ns_ = monotonic_ns();
+    }
     keeper_ = std::make_unique<StateKeeper>(maps_, pins_.state_dir());
     keeper_->changed(); // what came from other pins, or a file that is to go
     return {};
@@ -256,7 +260,6 @@ Result<void> Daemon::find_interfaces() {
 Result<void> Daemon::load_programs() {
     if (auto mounted = bpf::ensure_bpffs(); !mounted)
         return mounted;
-    pins_were_there_ = bpf::maps_pinned(pins_) || !bpf::other_abi_dirs(pins_).empty();
     if (auto made = bpf::make_pin_dirs(pins_); !made)
         return made;
     const bpf::Capacity capacity{config_.capacity.bans, config_.capacity.flows, config_.capacity.sockets};
@@ -494,7 +497,7 @@ void Daemon::tear_down() {
     if (server_)
         server_.reset();
     metrics_.reset();
-    if (!config_.metrics.file.empty())
+    if (next_metrics_file_ns_ != 0)
         unlink(config_.metrics.file.c_str()); // or it would be believed for ever
     // A stop that leaves nothing in the kernel ends what was decided there, too; what the operator said stays.
     if (keeper_ && !keep_on_exit_)

@@ -132,7 +132,9 @@ private:
     std::uint64_t punted_before_ = 0; // by an earlier daemon on the same pins
     std::uint64_t last_sweep_ns_ = 0;
     std::uint64_t next_refresh_ns_ = 0;
-    std::uint64_t next_metrics_file_ns_ = 0;
+    std::uint64_t next_metrics_file_ns_ = 0; // 0: this process has written none
+    std::string exposition_;                 // of at most a second ago
+    std::uint64_t exposition_ns_ = 0;
     std::uint64_t started_wall_ns_ = 0;
     bool stopping_ = false;
     bool stalled_ = false;

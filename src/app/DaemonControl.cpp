@@ -96,7 +96,12 @@ nlohmann::json Daemon::status() {
 }
 
 std::string Daemon::exposition() {
-    return metrics::exposition(nlohmann::ordered_json(status()), started_wall_ns_ / BT_NSEC_PER_SEC);
+    // It walks whole tables: however often it is asked for, it is made once a second.
+    if (const auto now = monotonic_ns(); exposition_.empty() || now - exposition_ns_ >= BT_NSEC_PER_SEC) {
+        exposition_ = metrics::exposition(nlohmann::ordered_json(status()), started_wall_ns_ / BT_NSEC_PER_SEC);
+        exposition_ns_ = now;
+    }
+    return exposition_;
 }
 
 void Daemon::write_metrics_file() {

@@ -300,6 +300,19 @@ bool read_listen(const Value& value, std::string& out) {
     return true;
 }
 
+// The file is replaced and removed without asking: it must not be another one by mistake.
+bool read_prom_file(const Value& value, std::string& out) {
+    std::string text;
+    if (!value.text(text))
+        return false;
+    if (!text.empty() && !(text.starts_with('/') && text.ends_with(".prom")))
+        return value.problem("'" + text +
+                             "' is not a path like \"/var/lib/prometheus/node-exporter/btblock.prom\": "
+                             "the textfile collector reads *.prom only");
+    out = text;
+    return true;
+}
+
 // ------------------------------------------------------------------ showing values as TOML
 
 std::string toml_text(std::string_view text) {
@@ -495,7 +508,7 @@ const std::array keys{
         [](const Config& c) { return shown(c.events.journal); }},
     Key{"metrics.listen", Kind::text, [](const Value& v, Config& c) { return read_listen(v, c.metrics.listen); },
         [](const Config& c) { return shown(c.metrics.listen); }},
-    Key{"metrics.file", Kind::text, [](const Value& v, Config& c) { return v.text(c.metrics.file); },
+    Key{"metrics.file", Kind::text, [](const Value& v, Config& c) { return read_prom_file(v, c.metrics.file); },
         [](const Config& c) { return shown(c.metrics.file); }},
 };
 

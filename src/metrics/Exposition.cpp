@@ -61,7 +61,7 @@ std::uint64_t number(const Json& status, const char* section, const char* name) 
     return found == part->end() ? 0 : number(*found);
 }
 
-// One number of the status.
+// One number of the status. Not "passed": a difference of counters read at different moments can go down.
 struct Plain {
     const char* metric;
     const char* type;
@@ -72,7 +72,6 @@ struct Plain {
 
 constexpr Plain plain[] = {
     {"packets_seen_total", "counter", "Packets that reached a hook.", "packets", "seen"},
-    {"packets_passed_total", "counter", "Packets that went on.", "packets", "passed"},
     {"packets_punted_total", "counter", "Packets handed to the daemon for deep inspection.", "packets", "punted"},
     {"packets_not_punted_total", "counter", "Packets for the daemon that passed because none was there.", "packets",
      "not_punted"},

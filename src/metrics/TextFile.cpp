@@ -3,6 +3,7 @@
 
 #include "core/Fd.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -16,8 +17,9 @@ Result<void> write_text_file(const std::string& path, const std::string& text) {
     const Fd file(open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
     if (!file)
         return errno_error("metrics.file: " + draft);
-    const bool written = fchmod(file.get(), 0644) == 0 && // whatever the umask is
-                         write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+    errno = ENOSPC; // what a short write means
+    const bool written = write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+                         fchmod(file.get(), 0644) == 0 && // whatever the umask is
                          rename(draft.c_str(), path.c_str()) == 0;
     if (!written) {
         const Error failure = errno_error("metrics.file: " + path);

@@ -55,9 +55,11 @@ class Metrics(unittest.TestCase):
             status, headers, text = ask(lab)
             self.assertEqual((status, headers["Content-Type"]), (200, "text/plain; version=0.0.4; charset=utf-8"))
             self.assertEqual(value(text, 'btblock_detections_total{evidence="dht.query"}'), 0)
+            self.assertEqual(ask(lab)[2], text, "made anew within a second")
             self.assertEqual(value(text, 'btblock_interface_attached{interface="lan0",hook="tc"}'), 1)
             self.assertEqual(value(text, "btblock_enforcing"), 1)
             self.assertFalse(probe.outwards(dht_query()))
+            time.sleep(1.1)
             text = ask(lab)[2]
             self.assertEqual(value(text, 'btblock_detections_total{evidence="dht.query"}'), 1)
             self.assertEqual(value(text, 'btblock_table_entries{table="clients"}'), 1)
@@ -85,6 +87,20 @@ class Metrics(unittest.TestCase):
             self.assertEqual((done.returncode, done.stdout), (1, ""))
             self.assertIn(f"metrics.listen: 127.0.0.1:{PORT}: Address already in use", done.stderr)
             self.assertFalse(os.path.exists(f"/sys/fs/bpf/btblock/{btblock.instance}"))
+
+    def test_port_in_use_after_a_run(self):
+        """A start that fails takes nothing away from what an earlier run left in force."""
+        with Lab() as lab, Probe(lab, OTHER) as probe:
+            with lab.inside(lab.gateway):
+                taken = socket.create_server(("127.0.0.1", PORT))
+            with taken, Btblock(lab, settings=["persist=true"]) as btblock:
+                self.assertEqual(btblock.stop(), 0)
+                self.assertFalse(probe.outwards(dht_query()))
+                btblock.settings = ["persist=true", f"metrics.listen=127.0.0.1:{PORT}"]
+                done = btblock.cli("run", *btblock.run_arguments(), check=False)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertFalse(probe.outwards(dht_query()), "unguarded after a failed start")
+                self.assertTrue(os.path.exists(f"/sys/fs/bpf/btblock/{btblock.instance}"))
 
     def test_text_file(self):
         """Written whole, for everyone to read, and gone with the daemon."""

@@ -318,6 +318,7 @@ TEST_F(ConfigTest, ValuesOutOfRangeAreRefused) {
     EXPECT_THAT(bad_set("allow=[{prefix='::1', coment='x'}]"), HasSubstr("did you mean 'comment'?"));
     EXPECT_THAT(bad_set("metrics.listen=9100"), HasSubstr("is not ADDRESS:PORT"));
     EXPECT_THAT(bad_set("metrics.listen=::1:9100"), HasSubstr("is not ADDRESS:PORT"));
+    EXPECT_THAT(bad_set("metrics.file=/etc/passwd"), HasSubstr("*.prom"));
     EXPECT_THAT(bad_set("metrics.listen=0.0.0.0:9100"), HasSubstr("is not of this host alone"));
     EXPECT_THAT(bad_set("metrics.listen=[2001:db8::1]:9100"), HasSubstr("is not of this host alone"));
     std::string ports = "1";

@@ -71,7 +71,7 @@ TEST(Exposition, SaysWhatTheStatusSays) {
         for (const auto& [name, value] : status[section].items())
             EXPECT_THAT(text, HasSubstr(std::string("btblock_") + metric + "{" + label + "=\"" + name + "\"} " +
                                         value.dump() + "\n"));
-    for (const char* name : {"seen", "passed", "punted", "rejected", "monitored", "not_punted", "not_parsed"})
+    for (const char* name : {"seen", "punted", "rejected", "monitored", "not_punted", "not_parsed"})
         EXPECT_THAT(text, HasSubstr(std::string("\nbtblock_packets_") + name + "_total " +
                                     status["packets"][name].dump() + "\n"));
 }

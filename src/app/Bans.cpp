@@ -51,6 +51,7 @@ struct Line {
 
 std::vector<Line> lines_of(std::string_view text) {
     std::vector<Line> lines;
+    lines.reserve(static_cast<std::size_t>(std::ranges::count(text, '\n')) + 1);
     for (std::size_t number = 1; !text.empty(); ++number) {
         const auto end = std::min(text.find('\n'), text.size());
         std::string_view line = text.substr(0, end);
@@ -77,6 +78,7 @@ class Importer {
 public:
     Importer(std::string name, std::string* skipped) : name_(std::move(name)), skipped_(skipped) {}
 
+    void expect(std::size_t count) { bans_.reserve(count); }
     void take(std::size_t line, const nlohmann::json& entry) {
         auto ban = imported_ban(entry);
         if (ban)
@@ -525,6 +527,7 @@ Result<std::vector<ImportedBan>> parse_bans(std::string_view text, const std::st
     Importer importer(name, skipped);
     const auto first = text.find_first_not_of(" \t\r\n");
     const std::vector<Line> lines = lines_of(text);
+    importer.expect(lines.size());
     const auto header = std::find_if(lines.begin(), lines.end(), [](const Line& line) {
         return line.text.find_first_not_of(" \t") != std::string::npos;
     });

@@ -456,6 +456,8 @@ Result<std::size_t> import_bans(const OperationContext& context, const std::vect
     place.reserve(bans.size());
     std::vector<bt_addr> keys;
     std::vector<bt_ban> values;
+    keys.reserve(bans.size());
+    values.reserve(bans.size());
     std::size_t imported = 0;
     for (const ImportedBan& ban : bans) {
         if (ban.expires_wall_ns <= clocks.wall_ns)

@@ -24,35 +24,7 @@
 
 #include "btblock/abi.h"
 
-/* In the order of enum bt_evidence. */
-static const char* const evidence_names[] = {
-    "tcp.handshake",
-    "tcp.message",
-    "tcp.extension",
-    "tcp.fast",
-    "mse.handshake",
-    "utp.syn",
-    "utp.pair",
-    "utp.data",
-    "dht.query",
-    "dht.response",
-    "dht.error",
-    "tracker.udp.connect",
-    "tracker.udp.announce",
-    "tracker.udp.scrape",
-    "tracker.http",
-    "tracker.sni",
-    "webseed.http",
-    "client.agent",
-    "lsd.announce",
-    "socks.connect",
-    "signature",
-    "entropy",
-    "fanout",
-    "socket.condemned",
-    "peer.learned",
-    "ban",
-};
+static const char* const evidence_names[] = {BT_EVIDENCE_NAMES};
 _Static_assert(sizeof evidence_names / sizeof *evidence_names == BT_EV_COUNT, "one name for each code");
 
 static const char* const hooks[] = {"xdp", "ingress", "egress", "queue", "output", "offline"};

@@ -86,8 +86,7 @@ struct bt_lpm_key {
 
 /* ------------------------------------------------------------------ evidence */
 
-/* The stable evidence codes, in the order of bt_evidence_names (src/core/Evidence.cpp).
- * A set of them is a mask of 1u << code. */
+/* The stable evidence codes; their names follow below. A set of them is a mask of 1u << code. */
 enum bt_evidence {
 	BT_EV_TCP_HANDSHAKE,
 	BT_EV_TCP_MESSAGE,
@@ -120,6 +119,13 @@ enum bt_evidence {
 };
 
 #define BT_EV_BIT(code) (1u << (code))
+
+/* In the order of enum bt_evidence: what people and programs read. */
+#define BT_EVIDENCE_NAMES                                                                                                        \
+	"tcp.handshake", "tcp.message", "tcp.extension", "tcp.fast", "mse.handshake", "utp.syn", "utp.pair", "utp.data",         \
+		"dht.query", "dht.response", "dht.error", "tracker.udp.connect", "tracker.udp.announce", "tracker.udp.scrape",   \
+		"tracker.http", "tracker.sni", "webseed.http", "client.agent", "lsd.announce", "socks.connect", "signature",     \
+		"entropy", "fanout", "socket.condemned", "peer.learned", "ban"
 
 /* ------------------------------------------------------------------ map values */
 

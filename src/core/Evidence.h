@@ -12,34 +12,7 @@
 
 namespace btblock {
 
-inline constexpr std::array<std::string_view, BT_EV_COUNT> evidence_names{
-    "tcp.handshake",
-    "tcp.message",
-    "tcp.extension",
-    "tcp.fast",
-    "mse.handshake",
-    "utp.syn",
-    "utp.pair",
-    "utp.data",
-    "dht.query",
-    "dht.response",
-    "dht.error",
-    "tracker.udp.connect",
-    "tracker.udp.announce",
-    "tracker.udp.scrape",
-    "tracker.http",
-    "tracker.sni",
-    "webseed.http",
-    "client.agent",
-    "lsd.announce",
-    "socks.connect",
-    "signature",
-    "entropy",
-    "fanout",
-    "socket.condemned",
-    "peer.learned",
-    "ban",
-};
+inline constexpr std::array<std::string_view, BT_EV_COUNT> evidence_names{BT_EVIDENCE_NAMES};
 
 // The codes of a mask, lowest first.
 inline std::vector<std::string_view> evidence_list(std::uint32_t mask) {

@@ -217,14 +217,14 @@ class RingConsumer(unittest.TestCase):
         self.assertEqual((event["btblock"]["action"], event["btblock"]["client"]), ("drop", client()))
         self.assertLess(abs(datetime.datetime.fromisoformat(event["timestamp"]).timestamp() - time.time()), 30)
 
-    def test_ring_consumer_names(self):
-        """Its evidence names are those of the program, in the same order."""
-        def names(path, begin):
-            with open(os.path.join(os.path.dirname(__file__), "../..", path), encoding="utf-8") as file:
-                return re.findall(r'"([a-z.]+)"', file.read().split(begin)[1].split("}")[0])
-        ours = names("src/core/Evidence.h", "evidence_names{")
-        self.assertEqual(names("examples/ring-consumer/ring-consumer.c", "evidence_names[] = {"), ours)
-        self.assertGreater(len(ours), 20)
+    def test_evidence_names(self):
+        """The program's names and the example's are one list, in the order of the codes."""
+        with open(os.path.join(os.path.dirname(__file__), "../../include/btblock/abi.h"), encoding="utf-8") as file:
+            text = file.read()
+        names = re.findall(r'"([a-z.]+)"', text.split("#define BT_EVIDENCE_NAMES")[1].split("\n\n")[0])
+        codes = re.findall(r"\bBT_EV_(\w+)", text.split("enum bt_evidence {")[1].split("BT_EV_COUNT")[0])
+        self.assertEqual([name.upper().replace(".", "_") for name in names], codes)
+        self.assertGreater(len(names), 20)
 
 
 class StatusCommand(unittest.TestCase):

@@ -11,7 +11,6 @@
 #include "event/JournalSink.h"
 #include "event/LogSink.h"
 #include "firewall/MarkCheck.h"
-#include "metrics/TextFile.h"
 #include "net/Inside.h"
 #include "net/Packet.h"
 
@@ -215,11 +214,8 @@ Result<void> Daemon::set_up() {
             return errno_error("epoll");
     if (metrics_ && !watch(metrics_->fd()))
         return errno_error("epoll");
-    if (!config_.metrics.file.empty()) {
-        if (auto written = metrics::write_text_file(config_.metrics.file, exposition()); !written)
-            return written;
-        next_metrics_file_ns_ = monotonic_ns();
-    }
+    if (auto written = write_metrics_file(); !written)
+        return written;
     keeper_ = std::make_unique<StateKeeper>(maps_, pins_.state_dir());
     keeper_->changed(); // what came from other pins, or a file that is to go
     return {};
@@ -497,7 +493,7 @@ void Daemon::tear_down() {
     if (server_)
         server_.reset();
     metrics_.reset();
-    if (next_metrics_file_ns_ != 0)
+    if (wrote_metrics_file_)
         unlink(config_.metrics.file.c_str()); // or it would be believed for ever
     // A stop that leaves nothing in the kernel ends what was decided there, too; what the operator said stays.
     if (keeper_ && !keep_on_exit_)
@@ -559,7 +555,8 @@ int Daemon::run() {
                     sweep_bans();
                     if (metrics_)
                         metrics_->process();
-                    write_metrics_file();
+                    if (auto written = write_metrics_file(); !written)
+                        spdlog::warn("{}", written.error().message);
                     if (monotonic_ns() >= next_refresh_ns_) // resolvers and sessions change without a message
                         refresh_or_warn();
                 }

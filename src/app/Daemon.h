@@ -91,7 +91,7 @@ private:
     nlohmann::json answer(const nlohmann::json& request);
     nlohmann::json status();
     std::string exposition();
-    void write_metrics_file();
+    Result<void> write_metrics_file(); // if it is due
 
     Config config_;
     ConfigSources sources_;
@@ -132,8 +132,9 @@ private:
     std::uint64_t punted_before_ = 0; // by an earlier daemon on the same pins
     std::uint64_t last_sweep_ns_ = 0;
     std::uint64_t next_refresh_ns_ = 0;
-    std::uint64_t next_metrics_file_ns_ = 0; // 0: this process has written none
-    std::string exposition_;                 // of at most a second ago
+    std::uint64_t next_metrics_file_ns_ = 0;
+    bool wrote_metrics_file_ = false;
+    std::string exposition_; // of at most a second ago
     std::uint64_t exposition_ns_ = 0;
     std::uint64_t started_wall_ns_ = 0;
     bool stopping_ = false;

@@ -4,8 +4,8 @@
 #include "app/Operations.h"
 #include "app/Status.h"
 #include "core/Clock.h"
+#include "core/ReplaceFile.h"
 #include "metrics/Exposition.h"
-#include "metrics/TextFile.h"
 #include "net/Inside.h"
 #include "queue/NfQueue.h"
 
@@ -104,13 +104,15 @@ std::string Daemon::exposition() {
     return exposition_;
 }
 
-void Daemon::write_metrics_file() {
+Result<void> Daemon::write_metrics_file() {
     constexpr std::uint64_t every_ns = 15 * BT_NSEC_PER_SEC;
     if (config_.metrics.file.empty() || monotonic_ns() < next_metrics_file_ns_)
-        return;
+        return {};
     next_metrics_file_ns_ = monotonic_ns() + every_ns;
-    if (auto written = metrics::write_text_file(config_.metrics.file, exposition()); !written)
-        spdlog::warn("{}", written.error().message);
+    if (auto written = replace_file(config_.metrics.file, exposition(), 0644, Durable::no); !written)
+        return error("metrics.file: " + written.error().message);
+    wrote_metrics_file_ = true;
+    return {};
 }
 
 Daemon::QueueTotals Daemon::queue_totals() const {

@@ -3,19 +3,17 @@
 
 #include "core/Clock.h"
 #include "core/Evidence.h"
-#include "core/Fd.h"
+#include "core/ReplaceFile.h"
 #include "net/Address.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <optional>
 #include <spdlog/fmt/fmt.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
@@ -150,18 +148,6 @@ bool parse_allow(std::string_view line, const Clocks& clocks, State& state) {
         state.allow.push_back(entry);
     }
     return true;
-}
-
-Result<void> write_all(int fd, std::string_view text, const std::string& path) {
-    while (!text.empty()) {
-        const ssize_t written = write(fd, text.data(), text.size());
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return errno_error(path);
-        text.remove_prefix(static_cast<std::size_t>(written));
-    }
-    return {};
 }
 
 } // namespace
@@ -315,25 +301,7 @@ Result<void> save_state(const State& state, const std::string& state_dir) {
     fs::create_directories(state_dir, failed);
     if (failed)
         return error(state_dir + ": " + failed.message());
-    const std::string draft = fmt::format("{}.{}.new", path, getpid());
-    const auto write_draft = [&]() -> Result<void> {
-        const Fd file(open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-        if (!file)
-            return errno_error(draft);
-        if (auto written = write_all(file.get(), state_text(state, Clocks::now()), draft); !written)
-            return written;
-        if (fsync(file.get()) < 0 || rename(draft.c_str(), path.c_str()) < 0)
-            return errno_error(draft);
-        return {};
-    };
-    if (auto written = write_draft(); !written) {
-        unlink(draft.c_str());
-        return written;
-    }
-    const Fd dir(open(state_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!dir || fsync(dir.get()) < 0)
-        return errno_error(state_dir);
-    return {};
+    return replace_file(path, state_text(state, Clocks::now()), 0600, Durable::yes);
 }
 
 Result<State> load_state(const std::string& state_dir) {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What Prometheus reads: the listener, the text file; rules and dashboard against a real exposition."""
+import glob
 import http.client
 import json
 import os
@@ -111,7 +112,7 @@ class Metrics(unittest.TestCase):
                 self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o644)
                 with open(path, encoding="ascii") as file:
                     self.assertEqual(value(file.read(), "btblock_enforcing"), 1)
-                self.assertFalse(os.path.exists(path + ".new"))
+                self.assertEqual(glob.glob(path + ".*"), [], "a draft is left")
                 self.assertEqual(btblock.stop(), 0)
             self.assertFalse(os.path.exists(path))
 

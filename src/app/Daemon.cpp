@@ -555,8 +555,7 @@ int Daemon::run() {
                     sweep_bans();
                     if (metrics_)
                         metrics_->process();
-                    if (auto written = write_metrics_file(); !written)
-                        spdlog::warn("{}", written.error().message);
+                    write_metrics_file_or_warn();
                     if (monotonic_ns() >= next_refresh_ns_) // resolvers and sessions change without a message
                         refresh_or_warn();
                 }

@@ -91,7 +91,8 @@ private:
     nlohmann::json answer(const nlohmann::json& request);
     nlohmann::json status();
     std::string exposition();
-    Result<void> write_metrics_file(); // if it is due
+    Result<void> write_metrics_file();
+    void write_metrics_file_or_warn(); // if it is due
 
     Config config_;
     ConfigSources sources_;
@@ -134,7 +135,8 @@ private:
     std::uint64_t next_refresh_ns_ = 0;
     std::uint64_t next_metrics_file_ns_ = 0;
     bool wrote_metrics_file_ = false;
-    std::string exposition_; // of at most a second ago
+    std::string metrics_file_problem_; // why it could not be written; empty: it was
+    std::string exposition_;           // of at most a second ago
     std::uint64_t exposition_ns_ = 0;
     std::uint64_t started_wall_ns_ = 0;
     bool stopping_ = false;

@@ -92,6 +92,8 @@ nlohmann::json Daemon::status() {
     if (overloaded_)
         extras.problems.emplace_back(config_.queue.fail_open ? "the queue is full: packets pass without being looked at"
                                                              : "the queue is full: packets are dropped");
+    if (!metrics_file_problem_.empty())
+        extras.problems.push_back(metrics_file_problem_);
     return status_json(maps_, extras);
 }
 
@@ -106,13 +108,26 @@ std::string Daemon::exposition() {
 
 Result<void> Daemon::write_metrics_file() {
     constexpr std::uint64_t every_ns = 15 * BT_NSEC_PER_SEC;
-    if (config_.metrics.file.empty() || monotonic_ns() < next_metrics_file_ns_)
+    if (config_.metrics.file.empty())
         return {};
     next_metrics_file_ns_ = monotonic_ns() + every_ns;
     if (auto written = replace_file(config_.metrics.file, exposition(), 0644, Durable::no); !written)
         return error("metrics.file: " + written.error().message);
     wrote_metrics_file_ = true;
     return {};
+}
+
+// A full disk lasts: it is told when it begins and when it ends, and by the status meanwhile.
+void Daemon::write_metrics_file_or_warn() {
+    if (config_.metrics.file.empty() || monotonic_ns() < next_metrics_file_ns_)
+        return;
+    const auto written = write_metrics_file();
+    const std::string problem = written ? "" : written.error().message;
+    if (!problem.empty() && problem != metrics_file_problem_)
+        spdlog::warn("{}", problem);
+    else if (problem.empty() && !metrics_file_problem_.empty())
+        spdlog::info("metrics.file: {} is written again", config_.metrics.file);
+    metrics_file_problem_ = problem;
 }
 
 Daemon::QueueTotals Daemon::queue_totals() const {

@@ -144,6 +144,9 @@ Result<MapsSummary> summarize(const bpf::Maps& maps, std::uint64_t now_ns) {
     summary.bans_capacity = maps.bans.capacity();
     summary.flows_capacity = maps.flows.capacity();
     summary.sockets_capacity = maps.sockets.capacity();
+    summary.peers_capacity = maps.peers.capacity();
+    summary.clients_capacity = maps.clients.capacity();
+    summary.allow_capacity = maps.allow.capacity();
     Result<std::size_t> walks[] = {
         maps.bans.for_each([&](const bt_addr&, const bt_ban& ban) { summary.bans += ban.expires_ns > now_ns; }),
         maps.flows.for_each([&](const bt_tuple&, const bt_flow&) { ++summary.flows; }),
@@ -207,9 +210,9 @@ Json status_json(const MapsSummary& maps, const StatusExtras& extras) {
                        {"skipped", counter(BT_S_FLOOD_SKIPPED)}};
     status["sockets"] = {
         {"entries", maps.sockets}, {"capacity", maps.sockets_capacity}, {"condemned", counter(BT_S_CONDEMNED)}};
-    status["peers"] = {{"entries", maps.peers}, {"learned", counter(BT_S_LEARNED)}};
-    status["clients"] = {{"active", maps.clients}};
-    status["allow"] = {{"entries", maps.allow}};
+    status["peers"] = {{"entries", maps.peers}, {"capacity", maps.peers_capacity}, {"learned", counter(BT_S_LEARNED)}};
+    status["clients"] = {{"active", maps.clients}, {"capacity", maps.clients_capacity}};
+    status["allow"] = {{"entries", maps.allow}, {"capacity", maps.allow_capacity}};
     status["memory"] = {{"maps", maps.memory}};
     status["queue"] = {{"depth", extras.queue_depth},
                        {"dropped", extras.queue_dropped},

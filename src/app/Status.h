@@ -39,7 +39,8 @@ struct MapsSummary {
     bt_config config{};
     std::size_t bans = 0, flows = 0, sockets = 0, peers = 0, clients = 0, allow = 0; // live entries
     std::uint64_t memory = 0; // of the maps in the kernel, bytes; 0: not told
-    unsigned bans_capacity = 0, flows_capacity = 0, sockets_capacity = 0;
+    unsigned bans_capacity = 0, flows_capacity = 0, sockets_capacity = 0, peers_capacity = 0, clients_capacity = 0,
+             allow_capacity = 0;
 };
 Result<MapsSummary> summarize(const bpf::Maps& maps, std::uint64_t now_ns);
 

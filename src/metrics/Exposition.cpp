@@ -153,8 +153,8 @@ std::string exposition(const Json& status, std::uint64_t start_time) {
     for (const char* table : {"bans", "flows", "sockets", "peers", "allow"})
         text.sample(number(status, table, "entries"), {{"table", table}});
     text.sample(number(status, "clients", "active"), {{"table", "clients"}});
-    text.metric("table_capacity", "gauge", "Entries that a table has room for (capacity.*).");
-    for (const char* table : {"bans", "flows", "sockets"})
+    text.metric("table_capacity", "gauge", "Entries that a table has room for.");
+    for (const char* table : {"bans", "flows", "sockets", "peers", "clients", "allow"})
         text.sample(number(status, table, "capacity"), {{"table", table}});
     return std::move(text.out);
 }

@@ -113,6 +113,14 @@ class Metrics(unittest.TestCase):
                 with open(path, encoding="ascii") as file:
                     self.assertEqual(value(file.read(), "btblock_enforcing"), 1)
                 self.assertEqual(glob.glob(path + ".*"), [], "a draft is left")
+                # A directory in its place, as a disk that fills up: told in the status, and once in the log.
+                os.unlink(path)
+                os.mkdir(path)
+                told = wait_until(lambda: [p for p in btblock.status()["problems"] if "metrics.file" in p], 20, 1)
+                self.assertTrue(told, btblock.process.output())
+                self.assertEqual(btblock.process.output().count("metrics.file"), 1, btblock.process.output())
+                os.rmdir(path)
+                self.assertTrue(wait_until(lambda: not btblock.status()["problems"], 20, 1), btblock.process.output())
                 self.assertEqual(btblock.stop(), 0)
             self.assertFalse(os.path.exists(path))
 

@@ -22,6 +22,7 @@ Json busy_status() {
         maps.counters[i] = 1000 + i;
     maps.bans = 7;
     maps.bans_capacity = 65536;
+    maps.peers_capacity = 4096;
     app::StatusExtras extras;
     extras.daemon = true;
     extras.interfaces.push_back({"wg0", 3, "ip", "off", "tcx"});
@@ -60,6 +61,7 @@ TEST(Exposition, SaysWhatTheStatusSays) {
     EXPECT_THAT(text, HasSubstr("\nbtblock_problems 1\n"));
     EXPECT_THAT(text, HasSubstr("\nbtblock_table_entries{table=\"bans\"} 7\n"));
     EXPECT_THAT(text, HasSubstr("\nbtblock_table_capacity{table=\"bans\"} 65536\n"));
+    EXPECT_THAT(text, HasSubstr("\nbtblock_table_capacity{table=\"peers\"} 4096\n"));
     EXPECT_THAT(text, HasSubstr("btblock_interface_attached{interface=\"wg0\",hook=\"tc\"} 1\n"));
     EXPECT_THAT(text, HasSubstr("btblock_interface_attached{interface=\"wg0\",hook=\"xdp\"} 0\n"));
     EXPECT_THAT(text, HasSubstr(R"(btblock_interface_attached{interface="a\"b\\c\n",hook="xdp"} 1)"));

@@ -14,7 +14,7 @@
 #ifndef BTBLOCK_ABI_H
 #define BTBLOCK_ABI_H
 
-#define BT_ABI 3
+#define BT_ABI 4
 
 typedef unsigned char bt_u8;
 typedef unsigned short bt_u16;
@@ -212,12 +212,13 @@ struct bt_client {
 	bt_u32 evidence;         /* everything proved so far */
 	bt_u32 detections;       /* flows */
 	struct bt_addr mse_peer; /* remote end of the last flow with an MSE-shaped opening */
-	bt_u64 mse_until_ns;
+	bt_u64 mse_until_ns;     /* it counts so long */
 	struct bt_addr syn_peer; /* remote end of the last strict uTP SYN */
 	bt_u64 syn_until_ns;
 	bt_u16 syn_sport; /* the socket that sent it */
 	bt_u16 syn_dport;
-	bt_u32 pad;
+	bt_u32 mse_hosts;       /* changes of mse_peer in a row, each within the time of the one before */
+	bt_u64 random_until_ns; /* until then: it has random-looking streams that are not MSE */
 };
 
 /* Value of bt_allow. */
@@ -350,7 +351,7 @@ BT_STATIC_ASSERT(sizeof(struct bt_allow) == 56, "bt_allow");
 BT_STATIC_ASSERT(sizeof(struct bt_flow) == 48, "bt_flow");
 BT_STATIC_ASSERT(sizeof(struct bt_ban) == 96, "bt_ban");
 BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
-BT_STATIC_ASSERT(sizeof(struct bt_client) == 88, "bt_client");
+BT_STATIC_ASSERT(sizeof(struct bt_client) == 96, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
 BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
 BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 8 * BT_S_COUNT + 56, "bt_percpu");

@@ -358,8 +358,9 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
  * how much of it is there. A turn may come in several segments.
  */
 enum { BT_MSE_FIRST = 96, BT_MSE_FIRST_MAX = 608, BT_MSE_ANSWER = 56, BT_MSE_ANSWER_MAX = 636 };
+enum bt_mse_fit { BT_FIT_NOTHING, BT_FIT_THREE, BT_FIT_ALL, BT_FIT_UNUSUAL, BT_FIT_BROKEN };
 
-static BT_INLINE int bt_mse_grammar(struct bt_scratch *s)
+static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 {
 	struct bt_flow *f = &s->flow, *m = &s->mirror;
 	bt_u32 len = s->head.wire_len > 0xffff ? 0xffff : s->head.wire_len, mine = f->turn_len;
@@ -379,28 +380,37 @@ static BT_INLINE int bt_mse_grammar(struct bt_scratch *s)
 		f->turn_len = (bt_u16)len;
 	}
 	if (!(f->flags & m->flags & BT_F_RANDOM) || f->mse > BT_MSE_KEYS)
-		return 0;
+		return BT_FIT_NOTHING;
 	if (f->turn == 3) {
 		if (was == 1 && mine >= BT_MSE_FIRST && mine <= BT_MSE_FIRST_MAX && m->turn_len >= BT_MSE_FIRST &&
 		    m->turn_len <= BT_MSE_FIRST_MAX)
 			f->mse = BT_MSE_KEYS;
-		return f->mse == BT_MSE_KEYS && f->turn_len >= BT_MSE_ANSWER && f->turn_len <= BT_MSE_ANSWER_MAX;
+		if (f->mse != BT_MSE_KEYS || f->turn_len > BT_MSE_ANSWER_MAX) {
+			f->mse = BT_MSE_OVER;
+			return BT_FIT_BROKEN;
+		}
+		return f->turn_len >= BT_MSE_ANSWER ? BT_FIT_THREE : BT_FIT_NOTHING;
 	}
 	if (f->turn == 5 && was == 3) {
-		if (f->mse == BT_MSE_KEYS && mine >= BT_MSE_ANSWER && mine <= BT_MSE_ANSWER_MAX && m->turn_len >= 14 &&
-		    (mine == 124 || len == 68 || len == 253 || (len >= 111 && len <= 236))) {
-			f->mse = BT_MSE_DONE;
-			return 2;
-		}
 		f->mse = BT_MSE_OVER;
+		if (mine < BT_MSE_ANSWER)
+			return BT_FIT_BROKEN;
+		if (m->turn_len < 14 || (mine != 124 && len != 68 && len != 253 && (len < 111 || len > 236)))
+			return BT_FIT_UNUSUAL;
+		f->mse = BT_MSE_DONE;
+		return BT_FIT_ALL;
 	}
-	return 0;
+	return BT_FIT_NOTHING;
 }
 
 /*
- * The grammar weighs. It proves for a client that is active already, or, once complete, with a
- * second such connection of the same client to another host.
+ * The grammar weighs. It proves for a client that is active already, or, once complete, as the third
+ * such connection of the same client in a row, each to another host. Neither holds for a client that
+ * also has random-looking streams with other turns: MSE has no others, but a protocol of messages
+ * without any visible form fits by chance every so often.
  */
+enum { BT_MSE_HOSTS = 3 };
+
 static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
@@ -408,10 +418,10 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 	bt_u64 now = bt_now(c);
 	struct bt_client *client;
 	struct bt_flow *mirror;
-	bt_u8 side;
-	int there = bt_mse_grammar(s);
+	bt_u8 side, known;
+	enum bt_mse_fit fit = bt_mse_grammar(s);
 
-	if (!there)
+	if (fit == BT_FIT_NOTHING)
 		return 0;
 	side = bt_client_side(c, t);
 	if (side == BT_SIDE_NONE)
@@ -419,26 +429,34 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 	inside = side == BT_SIDE_SRC ? &t->src : &t->dst;
 	outside = side == BT_SIDE_SRC ? &t->dst : &t->src;
 	client = bt_client_find(c, inside);
-	if (client && client->active_until_ns > now)
+	if (fit <= BT_FIT_ALL && client && client->active_until_ns > now && client->random_until_ns <= now)
 		return 1;
-	if (there < 2)
+	if (fit == BT_FIT_THREE)
 		return 0;
-	mirror = bt_flow_find(c, &s->mirror_tuple);
-	if (mirror)
-		mirror->mse = BT_MSE_DONE; /* either side may be the one that sends pieces */
-	if (client) {
-		if (client->mse_until_ns > now && !bt_addr_equal(&client->mse_peer, outside))
-			return 1;
-		client->mse_peer = *outside;
-		client->mse_until_ns = now + BT_CLIENT_TTL_NS;
-	} else {
+	known = client != 0;
+	if (!known)
 		client = bt_new_client(c, now);
-		if (!client)
-			return 0;
+	if (!client)
+		return 0;
+	if (fit == BT_FIT_ALL) {
+		mirror = bt_flow_find(c, &s->mirror_tuple);
+		if (mirror)
+			mirror->mse = BT_MSE_DONE; /* either side may be the one that sends pieces */
+		if (client->mse_until_ns <= now)
+			client->mse_hosts = 0;
+		if (!client->mse_hosts || !bt_addr_equal(&client->mse_peer, outside))
+			client->mse_hosts++;
 		client->mse_peer = *outside;
 		client->mse_until_ns = now + BT_CLIENT_TTL_NS;
-		bt_client_store(c, inside, client);
+		if (client->mse_hosts >= BT_MSE_HOSTS && client->random_until_ns <= now)
+			return 1;
+	} else {
+		client->mse_hosts = 0;
+		if (fit == BT_FIT_BROKEN)
+			client->random_until_ns = now + BT_CLIENT_TTL_NS;
 	}
+	if (!known)
+		bt_client_store(c, inside, client);
 	return 0;
 }
 BT_STAGE(mse_turn)

@@ -9,6 +9,8 @@
 #include "net/Inside.h"
 #include "queue/NfQueue.h"
 
+#include <spdlog/spdlog.h>
+
 namespace btblock::app {
 
 namespace {

@@ -348,14 +348,31 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         for (const Step& s : mse_turns(a.client, a.remote, 42001, 30, drop, drop))
             active.steps.push_back(s);
         all.push_back(active);
-        Scenario two{"MSE, two peers", mse_turns(a.client, a.remote, 42002, 40, pass, pass)};
-        for (const Step& s : mse_turns(a.client, a.other, 42003, 50, pass, drop))
-            two.steps.push_back(s);
-        all.push_back(two);
+        const auto append = [](Scenario& to, const std::vector<Step>& steps) {
+            to.steps.insert(to.steps.end(), steps.begin(), steps.end());
+        };
+        Scenario third{"MSE, three in a row", mse_turns(a.client, a.remote, 42002, 40, pass, pass)};
+        append(third, mse_turns(a.client, a.other, 42003, 50, pass, pass));
+        append(third, mse_turns(a.client, a.remote, 42012, 54, pass, drop));
+        all.push_back(third);
         Scenario same{"MSE, the same peer twice", mse_turns(a.client, a.remote, 42004, 60, pass, pass)};
         for (const Step& s : mse_turns(a.client, a.remote, 42005, 70, pass, pass))
             same.steps.push_back(s);
         all.push_back(same);
+        // A conversation of random messages whose turns are not those of MSE.
+        Stream out(a.client, 42006, a.remote, 9443), back(a.remote, 9443, a.client, 42006);
+        const std::vector<Step> random{
+            {out.next(noise(200, 75)), pass}, {back.next(noise(1200, 76)), pass}, {out.next(noise(300, 77)), pass}};
+        Scenario mixed{"MSE, active client that has other random streams",
+                       {{udp(7000, 1337, tracker_connect()), drop}}};
+        append(mixed, random);
+        append(mixed, mse_turns(a.client, a.remote, 42007, 78, pass, pass));
+        all.push_back(mixed);
+        Scenario apart{"MSE, three, and other random streams", mse_turns(a.client, a.remote, 42008, 82, pass, pass)};
+        append(apart, random);
+        append(apart, mse_turns(a.client, a.other, 42009, 88, pass, pass));
+        append(apart, mse_turns(a.client, a.remote, 42013, 94, pass, pass));
+        all.push_back(apart);
     }
 
     {

@@ -295,5 +295,56 @@ TEST(Property, RandomFirstFlightsPass) {
     EXPECT_EQ(drops, 0u) << "of " << n;
 }
 
+// Messages of random bytes and lengths back and forth, each connection with another host: the turns of MSE fit some by
+// chance. Returns how many of `connections` were blocked.
+std::size_t blocked_conversations(detect::Pipeline& pipeline, std::mt19937_64& rng, const std::string& client,
+                                  std::size_t connections, std::uint64_t& now_ns) {
+    std::size_t blocked = 0;
+    for (std::size_t i = 0; i < connections; ++i) {
+        const std::string host = "203.0." + std::to_string(i / 250) + "." + std::to_string(1 + i % 250);
+        const auto port = static_cast<std::uint16_t>(20000 + i);
+        Stream out(client, port, host, 9443), back(host, 9443, client, port);
+        bool dropped = false;
+        for (int turn = 0; turn < 6; ++turn) {
+            std::string bytes(1 + rng() % 700, '\0');
+            fill(bytes, 0, rng);
+            const std::string ip = (turn % 2 ? back : out).next(bytes).ip();
+            dropped |= pipeline
+                           .packet({reinterpret_cast<const std::uint8_t*>(ip.data()), ip.size()}, ip.size(),
+                                   now_ns += 1'000'000)
+                           .action == BT_ACT_DROP;
+        }
+        blocked += dropped;
+    }
+    return blocked;
+}
+
+TEST(Property, RandomConversationsPass) {
+    detect::Pipeline pipeline;
+    std::mt19937_64 rng(3);
+    std::uint64_t now = 1'000'000'000;
+    std::size_t blocked = 0;
+    for (int client = 1; client <= 100 / static_cast<int>(share); ++client)
+        blocked += blocked_conversations(pipeline, rng, "10.1.0." + std::to_string(client), 500, now);
+    // Three that fit in a row before the first that does not: by chance, one client in some hundreds.
+    EXPECT_LE(blocked, 4u);
+}
+
+// The same beside a torrent: what it shows about the client does not make all that is random one.
+TEST(Property, RandomConversationsOfAnActiveClient) {
+    detect::Pipeline pipeline;
+    std::mt19937_64 rng(4);
+    std::uint64_t now = 1'000'000'000;
+    std::size_t blocked = 0;
+    const int clients = 20 / static_cast<int>(share);
+    for (int client = 1; client <= clients; ++client) {
+        const std::string address = "10.1.0." + std::to_string(client);
+        const std::string query = Packet::udp(address, 6881, remote4, 6881).payload(dht_query()).ip();
+        pipeline.packet({reinterpret_cast<const std::uint8_t*>(query.data()), query.size()}, query.size(), ++now);
+        blocked += blocked_conversations(pipeline, rng, address, 500, now);
+    }
+    EXPECT_LE(blocked, 2u * static_cast<std::size_t>(clients)) << "of " << clients << " times 500";
+}
+
 } // namespace
 } // namespace btblock::test

@@ -159,8 +159,9 @@ Result<int> remove_pins(const Pins& pins) {
             return gone;
         removed += *gone;
     }
-    for (const std::string& dir : {pins.instance_dir(), product_dir}) // the last stays while another instance has pins
-        if (rmdir(dir.c_str()) < 0 && errno != ENOENT && errno != ENOTEMPTY)
+    // The last stays while another instance has pins, and in a sandbox that may only write below it.
+    for (const std::string& dir : {pins.instance_dir(), product_dir})
+        if (rmdir(dir.c_str()) < 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EROFS)
             return errno_error(dir);
     return removed;
 }

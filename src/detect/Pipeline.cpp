@@ -311,7 +311,8 @@ void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>&
     PipelineState& s = *state_;
     const auto active = [&](const bt_addr& client, std::uint64_t at) {
         const bt_client* known = s.clients.find(client);
-        return known && known->active_until_ns > at && (known->evidence & ~BT_EV_BIT(BT_EV_FANOUT));
+        return known && known->active_until_ns > at && !known->random_until_ns &&
+               (known->evidence & ~BT_EV_BIT(BT_EV_FANOUT));
     };
     const auto exempt = [](bt_u16 port) {
         return std::find(default_whitelist_ports.begin(), default_whitelist_ports.end(), port) !=

@@ -404,12 +404,12 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 }
 
 /*
- * The grammar weighs. It proves for a client that is active already, or, once complete, as the third
- * such connection of the same client in a row, each to another host. Neither holds for a client that
+ * The grammar weighs. It proves for a client that is active already, or, once complete, as the second
+ * such connection in a row of the same client, to another host. Neither holds for a client that
  * also has random-looking streams with other turns: MSE has no others, but a protocol of messages
  * without any visible form fits by chance every so often.
  */
-enum { BT_MSE_HOSTS = 3 };
+enum { BT_MSE_HOSTS = 2 };
 
 static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 {

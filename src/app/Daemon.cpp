@@ -790,12 +790,17 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     if (block_socks_ && finding.judgement == detect::Judgement::weighs &&
         finding.evidence & BT_EV_BIT(BT_EV_SOCKS_CONNECT))
         finding.judgement = detect::Judgement::proves; // the operator forbids proxies as such
-    detect::write_back(*tables_, payload.tuple, finding, inspector.named_peers(), now);
-    if (finding.judgement != detect::Judgement::proves)
+    const std::uint32_t activated =
+        detect::write_back(*tables_, scorer_, payload.tuple, finding, inspector.named_peers(), now);
+    const bool proves = finding.judgement == detect::Judgement::proves;
+    if (activated)
+        finding.evidence = activated; // told like a fan-out: nothing is dropped
+    else if (!proves)
         return queue::QueueVerdict::accept;
+    const bool drop = proves && !monitor_;
 
     DeepFinding found{};
-    found.host_evidence = finding.host_evidence;
+    found.host_evidence = proves && finding.host_evidence;
     found.event.time_ns = now;
     found.event.ifindex = packet.in_ifindex;
     found.event.evidence = finding.evidence;
@@ -804,7 +809,7 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     found.event.kind = BT_K_DETECTION;
     found.event.hook = BT_HOOK_QUEUE;
     found.event.monitor = monitor_ ? 1 : 0;
-    found.event.action = monitor_ ? BT_ACT_PASS : BT_ACT_DROP;
+    found.event.action = drop ? BT_ACT_DROP : BT_ACT_PASS;
     found.event.client_is = tables_->is_inside(payload.tuple.src) ? 1 : tables_->is_inside(payload.tuple.dst) ? 2 : 0;
     if (packet_bus_) {
         found.packet.size = parsed->payload_length;
@@ -820,7 +825,7 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     }
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one); // full: it will wake anyway
-    if (monitor_)
+    if (!drop)
         return queue::QueueVerdict::accept;
     if (rejecter_) {
         bt_reject told{};

@@ -12,6 +12,7 @@
 #include "control/Server.h"
 #include "core/Config.h"
 #include "detect/Inspector.h"
+#include "detect/Scorer.h"
 #include "event/EventBus.h"
 #include "event/FloodGuard.h"
 #include "firewall/RuleSet.h"
@@ -111,6 +112,7 @@ private:
     std::map<std::string, bpf::Attached> attached_;
     std::unique_ptr<firewall::RuleSet> rules_;
     std::vector<std::unique_ptr<detect::Inspector>> inspectors_;
+    detect::Scorer scorer_;
     std::unique_ptr<queue::Rejecter> rejecter_; // only with action = reject; before the workers, who use it
     std::vector<std::unique_ptr<queue::Worker>> workers_;
     std::unique_ptr<Lease> lease_;

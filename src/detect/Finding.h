@@ -28,6 +28,7 @@ struct Finding {
     Judgement judgement = Judgement::none;
     std::uint32_t evidence = 0; // mask of BT_EV_BIT: everything known of this half-flow
     bool host_evidence = false; // false for what HTTP requests or a proxy showed: the address must never be banned
+    std::uint32_t fresh = 0;    // the part of evidence that this packet added
 };
 
 } // namespace btblock::detect

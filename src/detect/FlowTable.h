@@ -24,6 +24,7 @@ enum class Stage : std::uint8_t {
 struct FlowContext {
     std::uint64_t last_seen_ns = 0;
     std::uint32_t evidence = 0;
+    std::uint32_t told = 0; // the part of evidence that an earlier finding had
     bool proved = false;
     bool clean = false;
     bool host_evidence = false;

@@ -97,7 +97,10 @@ Finding Inspector::inspect(const Payload& payload, std::uint64_t now_ns) noexcep
     // Names out of something that merely resembles a reply.
     if (!flow.proved)
         sink_.clear();
-    return finding_of(flow);
+    Finding finding = finding_of(flow);
+    finding.fresh = flow.evidence & ~flow.told;
+    flow.told = flow.evidence;
+    return finding;
 }
 
 // ---------------------------------------------------------------- UDP: every datagram for itself

@@ -87,7 +87,7 @@ struct PipelineState final : Tables {
     explicit PipelineState(PipelineOptions o)
         : options(std::move(o)), flows(options.flow_capacity), sockets(options.socket_capacity),
           peers(options.socket_capacity), clients(options.client_capacity), fanouts(options.client_capacity),
-          inspector(options.deep_capacity) {
+          inspector(options.deep_capacity), scorer(options.client_capacity) {
         guess_inside = options.inside.empty();
         if (guess_inside)
             options.inside = {v4(10, 0, 8),     v4(172, 16, 12), v4(192, 168, 16),  v4(100, 64, 10),
@@ -143,6 +143,7 @@ struct PipelineState final : Tables {
     BoundedTable<bt_addr, bt_fanout> fanouts;
     std::array<std::uint64_t, BT_S_COUNT> counters{};
     Inspector inspector;
+    Scorer scorer;
     std::uint64_t now = 0;
     std::uint32_t emitted = 0; // evidence of the packet at hand
 };
@@ -297,7 +298,7 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     payload.seq = p.seq;
     payload.has_seq = p.tuple.proto == BT_IPPROTO_TCP;
     const Finding finding = s.inspector.inspect(payload, s.now);
-    write_back(s, p.tuple, finding, s.inspector.named_peers(), s.now);
+    write_back(s, s.scorer, p.tuple, finding, s.inspector.named_peers(), s.now);
     if (finding.judgement != Judgement::proves)
         return {};
     return {BT_ACT_DROP, finding.evidence};
@@ -309,10 +310,13 @@ const bt_tuple* Pipeline::tuple() const {
 
 void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>& decided) const {
     PipelineState& s = *state_;
+    // What can only have weighed is not enough to judge a flow by its first turn.
+    constexpr std::uint32_t weighed = BT_EV_BIT(BT_EV_FANOUT) | BT_EV_BIT(BT_EV_CLIENT_AGENT) |
+                                      BT_EV_BIT(BT_EV_SIGNATURE) | BT_EV_BIT(BT_EV_TRACKER_SNI) |
+                                      BT_EV_BIT(BT_EV_ENTROPY) | BT_EV_BIT(BT_EV_SOCKS_CONNECT);
     const auto active = [&](const bt_addr& client, std::uint64_t at) {
         const bt_client* known = s.clients.find(client);
-        return known && known->active_until_ns > at && !known->random_until_ns &&
-               (known->evidence & ~BT_EV_BIT(BT_EV_FANOUT));
+        return known && known->active_until_ns > at && !known->random_until_ns && (known->evidence & ~weighed);
     };
     const auto exempt = [](bt_u16 port) {
         return std::find(default_whitelist_ports.begin(), default_whitelist_ports.end(), port) !=

@@ -5,14 +5,19 @@
 
 namespace btblock::detect {
 
-void write_back(Tables& tables, const bt_tuple& tuple, const Finding& finding, std::span<const bt_endpoint> named_peers,
-                std::uint64_t now_ns) {
-    if (finding.judgement == Judgement::clean) {
-        tables.clear(tuple, now_ns);
-        return;
-    }
-    if (finding.judgement != Judgement::proves)
-        return;
+namespace {
+
+std::uint32_t weigh(Tables& tables, Scorer& scorer, const bt_tuple& tuple, std::uint32_t fresh, std::uint64_t now_ns) {
+    if (!fresh || !tables.is_inside(tuple.src))
+        return 0;
+    const Scorer::Score score = scorer.add(tuple.src, fresh, now_ns);
+    if (score.reached)
+        tables.client_seen(tuple.src, score.reached, now_ns);
+    return score.crossed ? score.reached : 0;
+}
+
+void convict(Tables& tables, const bt_tuple& tuple, const Finding& finding, std::span<const bt_endpoint> named_peers,
+             std::uint64_t now_ns) {
     bt_tuple mirror;
     bt_mirror(&tuple, &mirror);
     tables.block(tuple, finding.evidence, now_ns);
@@ -28,6 +33,19 @@ void write_back(Tables& tables, const bt_tuple& tuple, const Finding& finding, s
     if (tables.is_inside(tuple.dst))
         for (const bt_endpoint& peer : named_peers)
             tables.learn({tuple.dst, peer.addr, peer.port, 0}, finding.evidence, now_ns);
+}
+
+} // namespace
+
+std::uint32_t write_back(Tables& tables, Scorer& scorer, const bt_tuple& tuple, const Finding& finding,
+                         std::span<const bt_endpoint> named_peers, std::uint64_t now_ns) {
+    switch (finding.judgement) {
+    case Judgement::none: break;
+    case Judgement::clean: tables.clear(tuple, now_ns); break;
+    case Judgement::weighs: return weigh(tables, scorer, tuple, finding.fresh, now_ns);
+    case Judgement::proves: convict(tables, tuple, finding, named_peers, now_ns); break;
+    }
+    return 0;
 }
 
 } // namespace btblock::detect

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What a proving finding of the deep detectors changes in the tables that the packet path reads.
+// What a finding of the deep detectors changes in the tables that the packet path reads.
 #pragma once
 
 #include "detect/Finding.h"
+#include "detect/Scorer.h"
 
 #include <cstdint>
 #include <span>
@@ -22,9 +23,12 @@ public:
     virtual void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) = 0;
 };
 
-// The finding's flow is blocked in both directions; an inside sender becomes an active client, its UDP socket is
+// A proving finding's flow is blocked in both directions; an inside sender becomes an active client, its UDP socket is
 // condemned; peers named to an inside receiver are learned for that receiver. Mirrors bt_convict() of inspect.h.
-void write_back(Tables& tables, const bt_tuple& tuple, const Finding& finding, std::span<const bt_endpoint> named_peers,
-                std::uint64_t now_ns);
+// What a weighing one adds goes to the score of an inside sender, which becomes active when that suffices. What comes
+// from outside tells about its sender, and its sender can be forged. Returns the evidence when this finding made a
+// client active by its score, else 0.
+std::uint32_t write_back(Tables& tables, Scorer& scorer, const bt_tuple& tuple, const Finding& finding,
+                         std::span<const bt_endpoint> named_peers, std::uint64_t now_ns);
 
 } // namespace btblock::detect

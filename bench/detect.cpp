@@ -10,6 +10,7 @@
 #include "detect/Http.h"
 #include "detect/Inspector.h"
 #include "detect/Messages.h"
+#include "detect/Names.h"
 #include "detect/Pipeline.h"
 #include "detect/Socks.h"
 #include "detect/Tracker.h"
@@ -100,6 +101,12 @@ std::vector<std::pair<std::string, Detector>> detectors() {
         {"tracker-reply",
          [](Bytes b) { sink.clear(), DoNotOptimize(detect::read_tracker_reply(b, false, true, sink)); }},
         {"http-request", [](Bytes b) { DoNotOptimize(detect::read_http_request(b, true)); }},
+        {"client-hello",
+         [](Bytes b) {
+             detect::ClientHello hello;
+             hello.feed(b);
+             DoNotOptimize(hello.done());
+         }},
         {"http-response", [](Bytes b) { DoNotOptimize(detect::read_http_response(b)); }},
         {"message", [](Bytes b) { sink.clear(), DoNotOptimize(detect::read_message(b, true, sink)); }},
         {"extension-handshake", [](Bytes b) { DoNotOptimize(detect::read_extension_handshake(b)); }},

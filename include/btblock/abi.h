@@ -232,6 +232,7 @@ enum {                             /* bt_config.flags */
        BT_C_STRICT_PORTS = 1 << 1, /* whitelisted ports are exempt from everything */
        BT_C_FILTERED = 1 << 2,     /* what reaches TC egress has passed the punt filter (punt.h) */
        BT_C_REJECT = 1 << 3,       /* the daemon answers what is dropped */
+       BT_C_NAMES = 1 << 4,        /* user space looks at the names in TLS hellos and DNS queries */
 };
 
 enum { BT_WHITELIST_PORTS = 32 };

@@ -377,6 +377,25 @@ static BT_INLINE int bt_maybe_message(const struct bt_head *h)
 	return id >= 21 && id <= 23 && len >= 49;
 }
 
+/* ------------------------------------------------------------------ names */
+
+/* The start of a TLS ClientHello (RFC 8446, 4.1.2), or as much of it as a first segment of a few bytes holds. */
+static BT_INLINE int bt_is_hello(const struct bt_head *h)
+{
+	return h->b[0] == 0x16 && (h->len < 2 || h->b[1] == 3) && (h->len < 3 || h->b[2] <= 4) && (h->len < 6 || h->b[5] == 1);
+}
+
+static BT_INLINE int bt_hello_ends(const struct bt_head *h)
+{
+	return h->len >= 9 && 9 + (bt_be32(h->b + 5) & 0xffffff) <= h->wire_len;
+}
+
+/* A query (RFC 1035, 4.1.1) to a resolver, with one question. */
+static BT_INLINE int bt_is_dns_query(const struct bt_tuple *t, const struct bt_head *h)
+{
+	return t->dport == 53 && h->len >= 17 && (bt_be16(h->b + 2) & 0xf800) == 0 && bt_be16(h->b + 4) == 1 && h->b[12] <= 63;
+}
+
 /* ------------------------------------------------------------------ all of it for one packet */
 
 /*
@@ -389,6 +408,7 @@ struct bt_facts {
 	bt_u8 evidence;   /* DHT, tracker or LSD by structure alone, or BT_EV_NONE */
 	bt_u8 is_utp, is_utp_syn;
 	bt_u8 is_bencode; /* may be */
+	bt_u8 is_query;   /* of the DNS */
 	bt_u8 is_other;   /* certainly another protocol */
 	bt_u8 is_handshake;
 	bt_u8 matched; /* bytes of a handshake that the half-flow has matched with this packet */
@@ -396,6 +416,7 @@ struct bt_facts {
 	bt_u8 is_proxy;
 	bt_u8 is_message; /* may be */
 	bt_u8 is_random;
+	bt_u8 is_hello, hello_ends;
 };
 
 static BT_INLINE void bt_udp_facts(const struct bt_tuple *t, const struct bt_head *h, struct bt_facts *x)
@@ -415,6 +436,8 @@ static BT_INLINE void bt_udp_facts(const struct bt_tuple *t, const struct bt_hea
 	x->is_bencode = (bt_u8)bt_maybe_bencode(h);
 	BT_BARRIER();
 	x->socks_off = bt_socks_udp_offset(h);
+	BT_BARRIER();
+	x->is_query = (bt_u8)bt_is_dns_query(t, h);
 	BT_BARRIER();
 	x->is_other = (bt_u8)bt_is_other_udp(h);
 	BT_BARRIER();
@@ -444,6 +467,10 @@ static BT_INLINE void bt_tcp_facts(const struct bt_head *h, bt_u8 matched, struc
 	x->is_message = (bt_u8)bt_maybe_message(h);
 	BT_BARRIER();
 	x->is_random = (bt_u8)bt_looks_random(h);
+	BT_BARRIER();
+	x->is_hello = (bt_u8)bt_is_hello(h);
+	BT_BARRIER();
+	x->hello_ends = (bt_u8)bt_hello_ends(h);
 	BT_BARRIER();
 }
 

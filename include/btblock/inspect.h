@@ -327,6 +327,14 @@ static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt
 	return BT_J_NOTHING;
 }
 
+/* User space looks at names, and can have this packet. Where not, what carries them is as clean as ever. */
+static BT_INLINE int bt_wants_names(struct bt_ctx *c)
+{
+	const struct bt_config *cfg = bt_settings(c);
+
+	return cfg && cfg->flags & BT_C_NAMES && bt_can_punt(c) && cfg->lease_until_ns > bt_now(c);
+}
+
 static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_pkt *p = &s->pkt;
@@ -345,7 +353,7 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
 	BT_BARRIER();
 	if (s->judgement != BT_J_NOTHING)
 		return (enum bt_judgement)s->judgement;
-	if (s->facts.is_bencode)
+	if (s->facts.is_bencode || (s->facts.is_query && !inner && bt_wants_names(c)))
 		return BT_J_PUNT;
 	return s->facts.is_other && !s->flow.seen && !inner ? BT_J_OTHER : BT_J_NOTHING;
 }
@@ -514,6 +522,7 @@ static BT_INLINE int bt_mse_piece(struct bt_scratch *s)
 }
 
 enum { BT_HTTP_SEGMENTS = 32 }; /* pieces of one request that user space is given */
+enum { BT_HELLO_SEGMENTS = 3 }; /* and of a ClientHello, after the first */
 
 /* A GET has no body: its last segment ends with the empty line. */
 static BT_INLINE int bt_ends_request(struct bt_ctx *c, const struct bt_pkt *p)
@@ -565,6 +574,11 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	}
 	if (f->matched)
 		return BT_J_PUNT;
+	if (!f->seen && x->is_hello && !(f->flags & BT_F_PROXY) && bt_wants_names(c)) {
+		f->mse = BT_MSE_OVER;
+		f->want = x->hello_ends ? 0 : BT_HELLO_SEGMENTS;
+		return BT_J_PUNT; /* user space settles it */
+	}
 	if (!f->seen && x->is_other && !(f->flags & BT_F_PROXY)) /* a proxy answers in HTTP */
 		return BT_J_OTHER;
 	if (x->is_http && (starts || f->verdict == BT_V_HTTP)) {

@@ -36,10 +36,19 @@ static BT_INLINE int bt_filter_blocked(struct bt_ctx *c, const struct bt_tuple *
 	return !bt_is_allowed(c, &t->src) && !bt_is_allowed(c, &t->dst);
 }
 
+static BT_INLINE int bt_filter_names(struct bt_ctx *c)
+{
+	const struct bt_config *cfg = bt_settings(c);
+
+	return cfg && cfg->flags & BT_C_NAMES;
+}
+
 static BT_INLINE int bt_filter_udp(struct bt_ctx *c, const struct bt_pkt *p, struct bt_head *h)
 {
 	bt_u32 inner = bt_socks_udp_offset(h);
 
+	if (bt_is_dns_query(&p->tuple, h) && bt_filter_names(c))
+		return 1;
 	if (inner && bt_load_head(c, p->payload_off + inner, p->payload_len - inner, h))
 		return 0;
 	return bt_maybe_bencode(h) && bt_detect_dht(h) == BT_EV_NONE;
@@ -74,6 +83,10 @@ static BT_INLINE int bt_filter_tcp(struct bt_ctx *c, const struct bt_pkt *p, con
 		f->matched = bt_match_handshake(h, f->matched);
 		if (f->matched)
 			return 1;
+	}
+	if (!f->seen && bt_is_hello(h) && bt_filter_names(c)) {
+		f->want = bt_hello_ends(h) ? 0 : BT_HELLO_SEGMENTS;
+		return 1;
 	}
 	if (!f->seen && bt_is_other_tcp(h)) {
 		f->verdict = BT_V_CLEAN;

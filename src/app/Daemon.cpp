@@ -318,6 +318,8 @@ Result<void> Daemon::write_settings() {
         settings.flags |= BT_C_REJECT;
     if (rules_ && rules_->filters())
         settings.flags |= BT_C_FILTERED;
+    if (config_.names.watch || !config_.names.block.empty())
+        settings.flags |= BT_C_NAMES;
     if (config_.strict_whitelist)
         settings.flags |= BT_C_STRICT_PORTS;
     for (const std::uint16_t port : config_.whitelist_ports)
@@ -329,6 +331,7 @@ Result<void> Daemon::write_settings() {
 Result<void> Daemon::fill_maps() {
     monitor_ = config_.monitor_only;
     block_socks_ = config_.block_socks;
+    blocked_names_ = std::make_shared<const detect::HostList>(config_.names.block);
     if (config_.whitelist_ports.size() > BT_WHITELIST_PORTS)
         spdlog::warn("whitelist_ports: only the first {} of {} ports are used", static_cast<int>(BT_WHITELIST_PORTS),
                      config_.whitelist_ports.size());
@@ -681,6 +684,7 @@ void Daemon::apply(const Config& wanted) {
     next.monitor_only = wanted.monitor_only;
     next.ban = wanted.ban;
     next.fanout = wanted.fanout;
+    next.names = wanted.names;
     next.whitelist_ports = wanted.whitelist_ports;
     next.strict_whitelist = wanted.strict_whitelist;
     next.allow = wanted.allow;
@@ -790,6 +794,9 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     if (block_socks_ && finding.judgement == detect::Judgement::weighs &&
         finding.evidence & BT_EV_BIT(BT_EV_SOCKS_CONNECT))
         finding.judgement = detect::Judgement::proves; // the operator forbids proxies as such
+    if (!inspector.host().empty() && finding.judgement != detect::Judgement::proves &&
+        blocked_names_.load()->contains(inspector.host()))
+        finding = {.judgement = detect::Judgement::proves, .evidence = BT_EV_BIT(BT_EV_TRACKER_SNI), .listed = true};
     const std::uint32_t activated =
         detect::write_back(*tables_, scorer_, payload.tuple, finding, inspector.named_peers(), now);
     const bool proves = finding.judgement == detect::Judgement::proves;

@@ -129,6 +129,7 @@ private:
     std::mutex findings_mutex_;
     std::vector<DeepFinding> findings_;                                                   // under findings_mutex_
     std::atomic<bool> monitor_{false}, block_socks_{false};                               // of config_, for the workers
+    std::atomic<std::shared_ptr<const detect::HostList>> blocked_names_;                  // alike
     std::uint64_t queue_dropped_ = 0, queue_passed_ = 0, leaked_http_ = 0, bus_lost_ = 0; // already in the counters
     std::atomic<std::uint64_t> rejected_{0}, findings_lost_{0};
     std::uint64_t rejected_counted_ = 0;

@@ -247,6 +247,35 @@ bool read_prefix(const Value& value, std::string& prefix) {
     return true;
 }
 
+bool is_host(std::string_view host) {
+    if (host.empty() || host.size() > 253)
+        return false;
+    for (;;) {
+        const std::string_view label = host.substr(0, host.find('.'));
+        const bool good = !label.empty() && label.size() <= 63 && std::all_of(label.begin(), label.end(), [](char c) {
+            return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+        });
+        if (!good || label.size() == host.size())
+            return good;
+        host.remove_prefix(label.size() + 1);
+    }
+}
+
+bool read_host(const Value& value, std::string& host) {
+    std::string text;
+    if (!value.text(text))
+        return false;
+    host = text;
+    std::transform(host.begin(), host.end(), host.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    if (!is_host(host))
+        return value.problem("'" + text +
+                             "' is not a host name such as \"tracker.example.org\"; write other alphabets as xn--...");
+    if (host.find('.') == std::string::npos)
+        return value.problem("'" + text + "' would block all names below it; name a host with its domain");
+    return true;
+}
+
 bool read_allow(const Value& value, Config::Allow& entry) {
     const toml::table* table = value.node().as_table();
     if (!table) {
@@ -449,6 +478,17 @@ const std::array keys{
             return true;
         },
         [](const Config& c) { return shown(c.fanout.exclude); }},
+    Key{"names.watch", Kind::boolean, [](const Value& v, Config& c) { return v.boolean(c.names.watch); },
+        [](const Config& c) { return shown(c.names.watch); }},
+    Key{"names.block", Kind::list,
+        [](const Value& v, Config& c) {
+            std::vector<std::string> hosts;
+            if (!v.each("host names", [&](const Value& e) { return read_host(e, hosts.emplace_back()); }))
+                return false;
+            c.names.block = std::move(hosts);
+            return true;
+        },
+        [](const Config& c) { return shown(c.names.block); }},
     Key{"ban.growth", Kind::integer, [](const Value& v, Config& c) { return v.integer(c.ban.growth, 1, 100); },
         [](const Config& c) { return shown(c.ban.growth); }},
     Key{"ban.max_duration", Kind::duration,

@@ -45,6 +45,12 @@ struct Config {
         std::uint16_t ports = default_fanout_ports;
         std::vector<std::string> exclude; // prefixes of relay networks (games, calls)
     };
+    // Host names in TLS hellos and DNS queries.
+    struct Names {
+        bool watch = false; // user space is given them; known trackers weigh
+        std::vector<std::string>
+            block; // hosts, and what is below them; in lower case. Not empty: they are watched, too
+    };
     struct Allow {
         std::string prefix;
         std::string comment;
@@ -77,6 +83,7 @@ struct Config {
     DropAction action = DropAction::drop;
     Ban ban;
     Fanout fanout;
+    Names names;
     std::vector<std::uint16_t> whitelist_ports{default_whitelist_ports.begin(), default_whitelist_ports.end()};
     bool strict_whitelist = false;
     std::vector<Allow> allow;

@@ -29,6 +29,7 @@ struct Finding {
     std::uint32_t evidence = 0; // mask of BT_EV_BIT: everything known of this half-flow
     bool host_evidence = false; // false for what HTTP requests or a proxy showed: the address must never be banned
     std::uint32_t fresh = 0;    // the part of evidence that this packet added
+    bool listed = false;        // proves by the operator's list of names: that tells nothing about the client
 };
 
 } // namespace btblock::detect

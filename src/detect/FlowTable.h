@@ -15,6 +15,7 @@ enum class Stage : std::uint8_t {
     opening,   // the unit's protocol is to be found out
     handshake, // a peer handshake: only its rest is missing
     messages,  // peer messages, one a unit
+    hello,     // a TLS ClientHello, as it comes
     request,   // HTTP requests, one a unit
     response,  // HTTP response heads
     body,      // the body of a 200 response

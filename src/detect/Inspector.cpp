@@ -60,13 +60,20 @@ Finding finding_of(const FlowContext& flow) noexcept {
     if (flow.proved)
         return {Judgement::proves, flow.evidence, flow.host_evidence};
     if (flow.clean)
-        return {Judgement::clean, 0, false};
+        return {Judgement::clean, flow.evidence, false};
     return {flow.evidence ? Judgement::weighs : Judgement::none, flow.evidence, false};
 }
 
 constexpr Finding weighing(bt_evidence code) noexcept {
     return {Judgement::weighs, BT_EV_BIT(code), false};
 }
+
+void note_host(FlowContext& flow, std::string_view host) noexcept {
+    if (is_known_host(host))
+        note(flow, weighing(BT_EV_TRACKER_SNI));
+}
+
+constexpr std::uint16_t dns_port = 53;
 
 // TLS: handshake record of version 3.0 to 3.4 with a client or server hello in it.
 Match match_tls(Bytes s) noexcept {
@@ -84,7 +91,8 @@ Inspector::Inspector(std::size_t flow_capacity) : flows_(flow_capacity) {}
 Finding Inspector::inspect(const Payload& payload, std::uint64_t now_ns) noexcept {
     sink_.clear();
     solicited_ = false;
-    bt_tuple tuple = payload.tuple;
+    host_.clear();
+    bt_tuple& tuple = tuple_ = payload.tuple;
     std::fill(std::begin(tuple.pad), std::end(tuple.pad), std::uint8_t{0}); // keys are compared as bytes
     FlowContext& flow = flows_.touch(tuple, now_ns);
     const FlowContext* mirror = flows_.find(mirror_of(tuple), now_ns);
@@ -106,6 +114,11 @@ Finding Inspector::inspect(const Payload& payload, std::uint64_t now_ns) noexcep
 // ---------------------------------------------------------------- UDP: every datagram for itself
 
 bool Inspector::inspect_udp(const Payload& payload, FlowContext& flow, const FlowContext* mirror) noexcept {
+    if (payload.tuple.dport == dns_port && !flow.proved && read_dns_query(payload.bytes, host_)) {
+        note_host(flow, host_.text());
+        flow.clean = true;
+        return false;
+    }
     // Plain first: tracker responses begin like a SOCKS header.
     if (judge_datagram(payload.bytes, payload.tuple, flow, mirror))
         return true;
@@ -221,6 +234,7 @@ Inspector::Step Inspector::step(FlowContext& flow, const FlowContext* mirror) no
         flow.stage = Stage::messages;
         return Step::again;
     case Stage::messages: return step_messages(flow);
+    case Stage::hello: return step_hello(flow);
     case Stage::request: return step_request(flow);
     case Stage::response: return step_response(flow, mirror);
     case Stage::body: return step_body(flow, mirror);
@@ -246,6 +260,11 @@ Inspector::Step Inspector::step_opening(FlowContext& flow, const FlowContext* mi
             other = other == Match::full || m == Match::no ? other : m;
         }
         if (other == Match::full) {
+            if (view[0] == 0x16 && view[5] == 1) {
+                hellos_[tuple_] = {};
+                flow.stage = Stage::hello;
+                return Step::again;
+            }
             flow.clean = true;
             return Step::settle;
         }
@@ -271,6 +290,25 @@ Inspector::Step Inspector::step_opening(FlowContext& flow, const FlowContext* mi
     // Inside a proxy the shared MSE grammar does not see the turns; a first flight of the right size still weighs.
     if (origin && flow.proxied && view.size() >= 96 && view.size() <= 608 && looks_random(view))
         note(flow, weighing(BT_EV_ENTROPY));
+    return Step::settle;
+}
+
+// Its bytes are taken as they come: a hello with a post-quantum key fills two segments, and its extensions stand in any
+// order.
+Inspector::Step Inspector::step_hello(FlowContext& flow) noexcept {
+    ClientHello* hello = hellos_.find(tuple_);
+    const Bytes view = flow.stream.view();
+    if (hello)
+        hello->feed(view);
+    if (hello && !hello->done()) {
+        flow.stream.consume(view.size());
+        return Step::again;
+    }
+    if (hello) // else it gave way to others
+        for (const char c : hello->host())
+            host_.append(static_cast<std::uint8_t>(c));
+    note_host(flow, host_.text());
+    flow.clean = true;
     return Step::settle;
 }
 

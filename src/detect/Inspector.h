@@ -2,9 +2,11 @@
 // The deep detectors behind one door: one packet in, one finding out.
 #pragma once
 
+#include "detect/BoundedTable.h"
 #include "detect/EndpointSink.h"
 #include "detect/Finding.h"
 #include "detect/FlowTable.h"
+#include "detect/Names.h"
 
 #include <array>
 #include <memory>
@@ -13,7 +15,8 @@ namespace btblock::detect {
 
 // Keeps state per half-flow (exact 5-tuple). Every detector works on one direction alone; the mirror, when its packets
 // pass here too, lets tracker responses be recognised and named peers be trusted. Feed it packets in the order of
-// arrival. Does no I/O and, after construction, no allocation. One thread at a time.
+// arrival. Does no I/O; memory is taken at construction
+// and in blocks up to a fixed size. One thread at a time.
 class Inspector {
 public:
     // About 750 bytes an entry, touched only as flows come.
@@ -21,7 +24,7 @@ public:
     Inspector(const Inspector&) = delete;
     Inspector& operator=(const Inspector&) = delete;
 
-    // Never fails and never reads outside payload.bytes. now_ns: any clock that does not run backwards.
+    // Never reads outside payload.bytes. now_ns: any clock that does not run backwards.
     Finding inspect(const Payload& payload, std::uint64_t now_ns) noexcept;
 
     // The endpoints that the last inspected packet named to its receiver (tuple.dst), when that receiver had asked:
@@ -35,6 +38,9 @@ public:
     // passed in the kernel).
     [[nodiscard]] std::span<const bt_endpoint> claimed_peers() const noexcept { return {names_.data(), sink_.size()}; }
 
+    // The host name that the last inspected packet completed (TLS ClientHello, DNS query), or nothing. Valid as long.
+    [[nodiscard]] std::string_view host() const noexcept { return host_.text(); }
+
     [[nodiscard]] std::size_t flows() const noexcept { return flows_.size(); }
 
 private:
@@ -47,6 +53,7 @@ private:
     void place(const Payload& payload, FlowContext& flow) noexcept;
     Step step(FlowContext& flow, const FlowContext* mirror) noexcept;
     Step step_opening(FlowContext& flow, const FlowContext* mirror) noexcept;
+    Step step_hello(FlowContext& flow) noexcept;
     Step step_socks(FlowContext& flow, const FlowContext* mirror) noexcept;
     Step step_messages(FlowContext& flow) noexcept;
     Step step_request(FlowContext& flow) noexcept;
@@ -57,6 +64,9 @@ private:
     std::array<bt_endpoint, 256> names_{};
     EndpointSink sink_{names_};
     bool solicited_ = false;
+    HostName host_;
+    BoundedTable<bt_tuple, ClientHello> hellos_{1024}; // that are still to be completed
+    bt_tuple tuple_{};                                 // of the packet at hand
 };
 
 } // namespace btblock::detect

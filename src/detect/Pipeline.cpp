@@ -96,6 +96,8 @@ struct PipelineState final : Tables {
         config.event_rate = config.new_flow_rate = ~0u;
         config.fanout_hosts = default_fanout_hosts;
         config.fanout_ports = default_fanout_ports;
+        if (options.names)
+            config.flags = BT_C_NAMES;
     }
 
     [[nodiscard]] bool listed(const bt_addr& address) const {

@@ -22,6 +22,7 @@ struct PipelineOptions {
     std::size_t socket_capacity = 65536; // condemned sockets, and as many learned peers
     std::size_t client_capacity = 16384;
     std::size_t deep_capacity = 65536; // half-flows that the deep detectors follow, 750 bytes each
+    bool names = true;                 // look at the names in TLS hellos and DNS queries
     // What is inside. Empty: private, CGNAT and ULA ranges; where neither end is in those, the sender.
     std::vector<bt_lpm_key> inside;
 };

@@ -18,10 +18,15 @@ std::uint32_t weigh(Tables& tables, Scorer& scorer, const bt_tuple& tuple, std::
 
 void convict(Tables& tables, const bt_tuple& tuple, const Finding& finding, std::span<const bt_endpoint> named_peers,
              std::uint64_t now_ns) {
+    // The question is dropped, not what else its socket asks: some resolvers have but one.
+    if (finding.listed && tuple.proto == BT_IPPROTO_UDP)
+        return;
     bt_tuple mirror;
     bt_mirror(&tuple, &mirror);
     tables.block(tuple, finding.evidence, now_ns);
     tables.block(mirror, finding.evidence, now_ns);
+    if (finding.listed)
+        return;
     const bool src_inside = tables.is_inside(tuple.src);
     if (src_inside) {
         tables.client_seen(tuple.src, finding.evidence, now_ns);
@@ -41,7 +46,7 @@ std::uint32_t write_back(Tables& tables, Scorer& scorer, const bt_tuple& tuple, 
                          std::span<const bt_endpoint> named_peers, std::uint64_t now_ns) {
     switch (finding.judgement) {
     case Judgement::none: break;
-    case Judgement::clean: tables.clear(tuple, now_ns); break;
+    case Judgement::clean: tables.clear(tuple, now_ns); [[fallthrough]];
     case Judgement::weighs: return weigh(tables, scorer, tuple, finding.fresh, now_ns);
     case Judgement::proves: convict(tables, tuple, finding, named_peers, now_ns); break;
     }

@@ -25,6 +25,7 @@ public:
 
 // A proving finding's flow is blocked in both directions; an inside sender becomes an active client, its UDP socket is
 // condemned; peers named to an inside receiver are learned for that receiver. Mirrors bt_convict() of inspect.h.
+// Where only the operator's list of names proves, nothing is concluded about the client.
 // What a weighing one adds goes to the score of an inside sender, which becomes active when that suffices. What comes
 // from outside tells about its sender, and its sender can be forged. Returns the evidence when this finding made a
 // client active by its score, else 0.

@@ -110,6 +110,24 @@ TEST_F(PuntFilterTest, CondemnedSocketsAndIdleDatagrams) {
     EXPECT_EQ(kernel().counter(BT_S_DROP_SOCKET), 1u);
 }
 
+TEST_F(PuntFilterTest, NamesWhenTheyAreWatched) {
+    const auto query = [](std::uint16_t port) { return Packet::udp(client4, port, remote4, 53).payload(dns_query()); };
+    EXPECT_FALSE(takes(tcp(4000).payload(tls_hello())));
+    EXPECT_FALSE(takes(query(4000)));
+    kernel().config.flags = BT_C_NAMES;
+    kernel().configure();
+    EXPECT_TRUE(takes(tcp(4001).seq(1).payload(tls_hello())));
+    EXPECT_FALSE(takes(tcp(4001).seq(206).payload(std::string("\x14\x03\x03\x00\x01\x01", 6)))) << "a whole hello";
+    EXPECT_TRUE(takes(query(4001)));
+    EXPECT_FALSE(takes(query(4001).reply().payload(be(0x0101, 2) + be(0x8180, 2) + dns_query().substr(4))));
+    // The rest of one that fills more than a segment, and no more.
+    EXPECT_TRUE(takes(tcp(4002).seq(1).payload(tls_hello().substr(0, 100))));
+    unsigned taken = 0;
+    for (unsigned i = 0; i < 100; ++i)
+        taken += takes(tcp(4002).seq(101 + i * 1000).payload(noise(1000, i)));
+    EXPECT_EQ(taken, 3u);
+}
+
 TEST_F(PuntFilterTest, AllowedAddresses) {
     bt_allow entry{};
     entry.expires_ns = ~0ULL;

@@ -419,6 +419,58 @@ TEST_F(StateTest, FloodGuardMakesNoMoreHalfFlows) {
 
 // ---------------------------------------------------------------- marks
 
+TEST_F(StateTest, NamesAreHandedUpWhenTheyAreWatched) {
+    const auto punted = [](const Packet& p) { return kernel().ingress(p).mark == mark_bit; };
+    const auto hello = [](std::uint16_t port, std::size_t length = 1000) {
+        return Packet::tcp(client4, port, remote4, 443).seq(1).payload(tls_hello().substr(0, length));
+    };
+    const auto query = [](std::uint16_t port) { return Packet::udp(client4, port, remote4, 53).payload(dns_query()); };
+    EXPECT_FALSE(punted(hello(4000)));
+    EXPECT_EQ(kernel().flow(hello(4000))->verdict, BT_V_CLEAN);
+    kernel().config.flags = BT_C_NAMES;
+    kernel().configure();
+    EXPECT_TRUE(punted(hello(4001)));
+    EXPECT_TRUE(punted(hello(4001))) << "sent again";
+    EXPECT_EQ(kernel().flow(hello(4001))->want, 0);
+    const Packet next = Packet::tcp(client4, 4001, remote4, 443).seq(206).payload("\x17\x03\x03 and so on");
+    EXPECT_FALSE(punted(next)) << "it was whole";
+    EXPECT_TRUE(punted(hello(4002, 100)));
+    EXPECT_EQ(kernel().flow(hello(4002))->want, 3);
+    EXPECT_TRUE(punted(hello(4003, 2))) << "a segment of two bytes";
+    const Packet answer =
+        Packet::tcp(remote4, 443, client4, 4001).payload(be(0x160303, 3) + be(80, 2) + be(2, 1) + noise(79, 1));
+    EXPECT_FALSE(punted(answer)) << "a ServerHello has no name";
+    EXPECT_TRUE(punted(query(4001)));
+    EXPECT_FALSE(
+        punted(Packet::udp(remote4, 53, client4, 4001).payload(be(0x0101, 2) + be(0x8180, 2) + dns_query().substr(4))));
+    EXPECT_FALSE(punted(Packet::udp(client4, 4001, remote4, 5300).payload(dns_query()))) << "no resolver";
+    // Where nobody takes them they are as clean as ever.
+    EXPECT_EQ(kernel().egress(hello(4004)).mark, 0u);
+    EXPECT_EQ(kernel().flow(hello(4004))->verdict, BT_V_CLEAN);
+    EXPECT_EQ(kernel().counter(BT_S_PUNT_NO_LEASE), 0u);
+    kernel().config.lease_until_ns = past();
+    kernel().configure();
+    EXPECT_FALSE(punted(hello(4005)));
+    EXPECT_EQ(kernel().flow(hello(4005))->verdict, BT_V_CLEAN);
+    EXPECT_FALSE(punted(query(4005)));
+    EXPECT_EQ(kernel().flow(query(4005))->verdict, BT_V_CLEAN);
+}
+
+// What follows a hello looks random to a bit count: it must not be taken for the turns of MSE, active client or not.
+TEST_F(StateTest, AWatchedHelloIsNotTheStartOfMse) {
+    kernel().config.flags = BT_C_NAMES;
+    kernel().configure();
+    kernel().ingress(Packet::udp(client4, 7000, remote4, 1337).payload(tracker_connect()));
+    Stream out(client4, 50000, remote4, 443), back(remote4, 443, client4, 50000);
+    const auto data = [](std::size_t n, unsigned seed) { return be(0x170303, 3) + be(n, 2) + noise(n, seed); };
+    EXPECT_EQ(kernel().ingress(out.next(tls_hello())).code, tc_next);
+    EXPECT_EQ(kernel().egress(back.next(be(0x160303, 3) + be(200, 2) + be(2, 1) + noise(199, 1))).code, tc_next);
+    for (unsigned i = 0; i < 6; ++i) {
+        EXPECT_EQ(kernel().ingress(out.next(data(200 + i, 2 * i))).code, tc_next) << i;
+        EXPECT_EQ(kernel().egress(back.next(data(300 + i, 2 * i + 1))).code, tc_next) << i;
+    }
+}
+
 TEST_F(StateTest, PuntKeepsOtherMarkBits) {
     const auto request = [](std::uint16_t port) {
         return Packet::tcp(client4, port, remote4, 80).payload("GET /a?b HTTP/1.1\r\n\r\n");

@@ -126,6 +126,9 @@ max_duration = "9d"
 hosts = 30
 ports = 31
 exclude = ["198.51.100.0/24"]
+[names]
+watch = true
+block = ["Tracker.Example.org", "example.net"]
 [capacity]
 bans = 100
 flows = 200
@@ -161,6 +164,8 @@ file = "/run/btblock.prom"
     EXPECT_EQ(c.fanout.hosts, 30);
     EXPECT_EQ(c.fanout.ports, 31);
     EXPECT_THAT(c.fanout.exclude, ElementsAre("198.51.100.0/24"));
+    EXPECT_TRUE(c.names.watch);
+    EXPECT_THAT(c.names.block, ElementsAre("tracker.example.org", "example.net"));
     EXPECT_EQ(c.capacity.sockets, 300u);
     EXPECT_EQ(c.events.format, EventFormat::ecs);
     EXPECT_EQ(c.metrics.listen, "[::1]:9100");
@@ -169,6 +174,16 @@ file = "/run/btblock.prom"
     for (const Setting& setting : effective_settings(*loaded))
         EXPECT_THAT(setting.origin, testing::StartsWith(*sources_.file + ":")) << setting.key;
     EXPECT_EQ(loaded->origins.at("ban.duration"), *sources_.file + ":25");
+}
+
+TEST_F(ConfigTest, NamesToBlockAreHostNames) {
+    main_file("names.block = [\"a b.org\", \"org\", \"a..org\", \"\", 5, \"https://a.org/\", \"ok.example.org\"]\n");
+    const std::string message = bad();
+    EXPECT_THAT(message, HasSubstr("names.block[1]: 'a b.org' is not a host name such as \"tracker.example.org\""));
+    EXPECT_THAT(message, HasSubstr("names.block[2]: 'org' would block all names below it"));
+    for (const char* number : {"[3]", "[4]", "[5]", "[6]"})
+        EXPECT_THAT(message, HasSubstr(std::string("names.block") + number + ": "));
+    EXPECT_THAT(message, Not(HasSubstr("[7]")));
 }
 
 TEST_F(ConfigTest, LaterSourcesWin) {

@@ -158,6 +158,44 @@ TEST(ScorerInPath, AStrictSynOfAScoredClientProves) {
     EXPECT_FALSE(gateway.passes(syn(7001)));
 }
 
+std::string hello(const std::string& host) {
+    const std::string entry = be(0, 1) + be(host.size(), 2) + host;
+    const std::string extensions = be(0, 2) + be(entry.size() + 2, 2) + be(entry.size(), 2) + entry;
+    const std::string body = be(0x0303, 2) + noise(32, 1) + be(0, 1) + be(2, 2) + be(0x1301, 2) + be(1, 1) + be(0, 1) +
+                             be(extensions.size(), 2) + extensions;
+    return be(0x160301, 3) + be(body.size() + 4, 2) + be(1, 1) + be(body.size(), 3) + body;
+}
+
+TEST(ScorerInPath, AClientAndATrackersName) {
+    Gateway gateway;
+    gateway.get("/geoip", "qBittorrent/4.5.2");
+    EXPECT_TRUE(gateway.passes(Packet::tcp(client4, 1500, remote4, 443).payload(hello("www.example.org"))));
+    EXPECT_TRUE(gateway.third_turn_passes());
+    EXPECT_TRUE(gateway.passes(Packet::tcp(client4, 1501, remote4, 443).payload(hello("tracker.opentrackr.org"))));
+    EXPECT_FALSE(gateway.third_turn_passes());
+}
+
+// Torrent sites, a tracker's name looked up and connected to, and Shadowsocks through a SOCKS proxy, for an hour.
+TEST(ScorerInPath, AHouseholdThatReadsTorrentSitesStaysInactive) {
+    Gateway gateway;
+    for (unsigned i = 0; i < 60; ++i) {
+        gateway.get("/index.php?q=ubuntu", "Mozilla/5.0");
+        const auto port = static_cast<std::uint16_t>(2000 + i);
+        EXPECT_TRUE(gateway.passes(Packet::udp(client4, port, remote4, 53)
+                                       .payload(be(1, 2) + be(0x0100, 2) + be(1, 2) + be(0, 6) +
+                                                "\x07tracker\x0aopentrackr\x03org" + be(0, 1) + be(1, 2) + be(1, 2))));
+        EXPECT_TRUE(gateway.passes(Packet::tcp(client4, port, remote4, 443).payload(hello("tracker.opentrackr.org"))));
+        Stream out(client4, port, "192.168.7.7", 1080), back("192.168.7.7", 1080, client4, port);
+        EXPECT_TRUE(gateway.passes(out.next(be(0x050100, 3))));
+        EXPECT_TRUE(gateway.passes(back.next(be(0x0500, 2))));
+        EXPECT_TRUE(gateway.passes(out.next(be(0x05010001, 4) + be(0xcb007105, 4) + be(8388, 2))));
+        EXPECT_TRUE(gateway.passes(back.next(be(0x05000001, 4) + be(0, 6))));
+        EXPECT_TRUE(gateway.passes(out.next(noise(300, i))));
+        EXPECT_TRUE(gateway.third_turn_passes());
+        gateway.wait(60);
+    }
+}
+
 // An inside web server whom a crawler outside asks such things.
 TEST(ScorerInPath, WhatComesFromOutsideDoesNotCount) {
     Gateway gateway;

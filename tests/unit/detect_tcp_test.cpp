@@ -324,8 +324,9 @@ TEST(Socks, OtherInnerStreams) {
     EXPECT_TRUE(proves(chain.client(request(1, 0) + request(1, 16384) + request(1, 32768))));
     Talk tls(IPPROTO_TCP, 1080);
     tls.client(socks5_client);
-    EXPECT_EQ(tls.client(std::string("\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", 11) + hash(1)).judgement,
-              Judgement::clean);
+    EXPECT_EQ(
+        tls.client(std::string("\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", 11) + std::string(505, '\0')).judgement,
+        Judgement::clean);
     std::mt19937_64 rng(4);
     Talk random(IPPROTO_TCP, 1080);
     random.client(socks5_client);

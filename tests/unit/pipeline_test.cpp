@@ -27,7 +27,7 @@ Packet of_client(Packet p, unsigned number) {
 }
 
 TEST(Pipeline, Scenarios) {
-    detect::Pipeline pipeline;
+    detect::Pipeline pipeline({.names = false, .inside = {}});
     std::uint64_t now = BT_NSEC_PER_SEC;
     unsigned number = 0;
     for (const Scenario& scenario : all_scenarios()) {

@@ -12,6 +12,7 @@
 #include "detect/Messages.h"
 #include "detect/Names.h"
 #include "detect/Pipeline.h"
+#include "detect/Signatures.h"
 #include "detect/Socks.h"
 #include "detect/Tracker.h"
 #include "detect/Utp.h"
@@ -101,6 +102,7 @@ std::vector<std::pair<std::string, Detector>> detectors() {
         {"tracker-reply",
          [](Bytes b) { sink.clear(), DoNotOptimize(detect::read_tracker_reply(b, false, true, sink)); }},
         {"http-request", [](Bytes b) { DoNotOptimize(detect::read_http_request(b, true)); }},
+        {"tracker-words", [](Bytes b) { DoNotOptimize(detect::tracker_words(detect::as_text(b))); }},
         {"client-hello",
          [](Bytes b) {
              detect::ClientHello hello;

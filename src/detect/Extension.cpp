@@ -2,9 +2,8 @@
 #include "detect/Extension.h"
 
 #include "detect/Bencode.h"
+#include "detect/Signatures.h"
 
-#include <algorithm>
-#include <array>
 #include <netinet/in.h>
 
 namespace btblock::detect {
@@ -12,18 +11,6 @@ namespace {
 
 using bencode::Reader;
 using bencode::Status;
-
-template <std::size_t N> bool one_of(Bytes key, const std::array<std::string_view, N>& names) noexcept {
-    return std::find(names.begin(), names.end(), as_text(key)) != names.end();
-}
-
-constexpr std::array<std::string_view, 12> extension_names{
-    "ut_pex",     "ut_metadata", "ut_holepunch", "lt_donthave",  "upload_only",   "share_mode",
-    "ut_comment", "lt_tex",      "ut_bid",       "ut_recommend", "ut_hash_piece", "LT_metadata",
-};
-constexpr std::array<std::string_view, 9> handshake_keys{
-    "metadata_size", "reqq", "complete_ago", "yourip", "upload_only", "ipv4", "ipv6", "lt_donthave", "share_mode",
-};
 
 // The dictionary "m". False on anything but small non-negative numbers.
 bool read_names(Reader& r, bool& known, bool& wrong) noexcept {
@@ -35,7 +22,7 @@ bool read_names(Reader& r, bool& known, bool& wrong) noexcept {
         if (!r.read_integer(number))
             return false;
         wrong |= number < 0 || number > 255 || name.empty();
-        known |= one_of(name, extension_names);
+        known |= is_signature(Place::extension, as_text(name));
     }
     return r.status() == Status::ok;
 }
@@ -70,7 +57,7 @@ Extended read_extension_handshake(Bytes payload) noexcept {
             names_seen = true;
             ok = read_names(r, known, wrong);
         } else {
-            known |= one_of(key, handshake_keys);
+            known |= is_signature(Place::handshake_key, as_text(key));
             ok = r.skip();
         }
         if (!ok)

@@ -2,6 +2,7 @@
 #include "detect/Http.h"
 
 #include "detect/Bencode.h"
+#include "detect/Signatures.h"
 
 #include <algorithm>
 #include <arpa/inet.h>
@@ -14,18 +15,6 @@ namespace {
 
 constexpr std::array<std::string_view, 9> methods{"GET ",    "HEAD ",    "POST ",  "CONNECT ", "PUT ",
                                                   "DELETE ", "OPTIONS ", "PATCH ", "TRACE "};
-
-// Product names as clients send them at the front of User-Agent. aria2 and curl are left out: they download anything.
-constexpr std::array<std::string_view, 25> agents{
-    "qBittorrent", "uTorrent",   "\xc2\xb5Torrent", "BitTorrent",        "Transmission",
-    "libtorrent",  "rtorrent",   "Deluge",          "Azureus",           "Vuze",
-    "BiglyBT",     "BitLord",    "BitTornado",      "BitSpirit",         "KTorrent",
-    "Tixati",      "WebTorrent", "Tribler",         "PicoTorrent",       "Halite",
-    "BTWebClient", "BTSP",       "uTorrentMac",     "anacrolix-torrent", "TorrentStorm"};
-
-// Clients that are download managers as well: a ranged request of theirs may be for any file.
-constexpr std::array<std::string_view, 7> downloaders{"BitComet", "Shareaza", "FrostWire", "Xunlei",
-                                                      "MediaGet", "Folx",     "FlashGet"};
 
 char lower(char c) noexcept {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -141,8 +130,15 @@ constexpr std::uint32_t tracker = BT_EV_BIT(BT_EV_TRACKER_HTTP);
 constexpr std::uint32_t webseed = BT_EV_BIT(BT_EV_WEBSEED_HTTP);
 constexpr std::uint32_t agent = BT_EV_BIT(BT_EV_CLIENT_AGENT);
 
+void add_signature(Finding& finding) noexcept {
+    if (finding.judgement == Judgement::proves)
+        return;
+    finding.evidence |= BT_EV_BIT(BT_EV_SIGNATURE);
+    finding.judgement = Judgement::weighs;
+}
+
 // whole: the target's end is known, so what is missing now will not come.
-Finding judge_target(std::string_view target, bool whole) noexcept {
+Finding judge_query(std::string_view target, bool whole) noexcept {
     const Query q = read_query(target, whole);
     const auto path = target.substr(0, target.find('?'));
     if (q.hashes > 0 && !q.wrong_hash) {
@@ -162,11 +158,28 @@ Finding judge_target(std::string_view target, bool whole) noexcept {
     return {};
 }
 
+// Three words of a tracker request, though it is none, or a torrent file.
+bool has_signature(std::string_view target) noexcept {
+    constexpr unsigned enough = 3;
+    const auto path = target.substr(0, target.find('?'));
+    const auto dot = path.rfind('.');
+    return tracker_words(target) >= enough ||
+           (dot != std::string_view::npos && is_signature(Place::path_end, path.substr(dot)));
+}
+
+Finding judge_target(std::string_view target, bool whole) noexcept {
+    Finding finding = judge_query(target, whole);
+    if (whole && finding.judgement != Judgement::proves && has_signature(target))
+        add_signature(finding);
+    return finding;
+}
+
 struct Fields {
     bool complete = false; // the empty line is there
     std::size_t length = 0;
     bool agent = false;      // names a BitTorrent client
     bool downloader = false; // which fetches other things, too
+    bool torrent = false;    // is, or asks for, a torrent file
     bool range = false, chunked = false, framed = false;
     std::uint64_t body_length = 0;
 };
@@ -180,12 +193,33 @@ std::string_view trimmed(std::string_view s) noexcept {
 }
 
 // "Transmission/3.00", "Azureus 5.7", "libtorrent 1.2", but no longer word ("TransmissionRemote").
-bool names_product(std::string_view value, std::span<const std::string_view> names) noexcept {
+bool names_product(std::string_view value, Place place) noexcept {
     constexpr std::string_view ends = "/ (-;";
-    return std::any_of(names.begin(), names.end(), [&](std::string_view name) {
-        return starts_without_case(value, name) &&
-               (value.size() == name.size() || ends.find(value[name.size()]) != std::string_view::npos);
-    });
+    std::array<char, 24> product; // no longer one is known
+    for (std::size_t i = 0;; ++i) {
+        const bool over = i == value.size();
+        if ((over || ends.find(value[i]) != std::string_view::npos) && is_signature(place, {product.data(), i}))
+            return true;
+        if (over || i == product.size())
+            return false;
+        product[i] = lower(value[i]);
+    }
+}
+
+// A list of media types with parameters.
+bool names_torrent(std::string_view value) noexcept {
+    while (!value.empty()) {
+        const auto part = value.substr(0, value.find(','));
+        value.remove_prefix(std::min(value.size(), part.size() + 1));
+        const auto type = trimmed(part.substr(0, part.find(';')));
+        std::array<char, 32> name;
+        if (type.size() > name.size())
+            continue;
+        std::transform(type.begin(), type.end(), name.begin(), lower);
+        if (is_signature(Place::media_type, {name.data(), type.size()}))
+            return true;
+    }
+    return false;
 }
 
 // "bytes=0-16383": both ends are given, as by one who knows the file's size from elsewhere.
@@ -222,8 +256,8 @@ Fields read_fields(std::string_view text) noexcept {
             return name.size() == want.size() && starts_without_case(name, want);
         };
         if (is("user-agent")) {
-            f.downloader |= names_product(value, downloaders);
-            f.agent |= f.downloader || names_product(value, agents);
+            f.downloader |= names_product(value, Place::downloader);
+            f.agent |= f.downloader || names_product(value, Place::agent);
         } else if (is("range"))
             f.range |= is_closed_range(value);
         else if (is("transfer-encoding")) {
@@ -233,8 +267,11 @@ Fields read_fields(std::string_view text) noexcept {
             std::uint64_t n = 0;
             f.framed = true;
             f.body_length = is_number(value, 15, n) ? n : 0;
-        } else if (is("content-type"))
+        } else if (is("content-type")) {
             f.framed = true;
+            f.torrent |= names_torrent(value);
+        } else if (is("accept"))
+            f.torrent |= names_torrent(value);
     }
     f.length = at;
     return f;
@@ -243,12 +280,13 @@ Fields read_fields(std::string_view text) noexcept {
 void add_agent(Finding& finding, const Fields& f) noexcept {
     if (!f.agent)
         return;
+    const bool nearly = finding.judgement == Judgement::weighs && finding.evidence & (tracker | webseed);
     finding.evidence |= agent;
     // BEP 19 is a plain range request: only the client's name tells it from any other download.
     if (f.range && finding.judgement != Judgement::proves)
         finding.evidence |= webseed;
     // A request that only just failed to prove (BitComet's web seed form) is settled by the client naming itself.
-    if (finding.judgement == Judgement::weighs || (f.range && !f.downloader))
+    if (nearly || (f.range && !f.downloader))
         finding.judgement = Judgement::proves;
     else if (finding.judgement == Judgement::none)
         finding.judgement = Judgement::weighs;
@@ -257,7 +295,7 @@ void add_agent(Finding& finding, const Fields& f) noexcept {
 } // namespace
 
 bool is_client_agent(std::string_view value) noexcept {
-    return names_product(value, agents) || names_product(value, downloaders);
+    return names_product(value, Place::agent) || names_product(value, Place::downloader);
 }
 
 Match match_http_request(Bytes stream) noexcept {
@@ -309,8 +347,11 @@ HttpRequest read_http_request(Bytes stream, bool all) noexcept {
         return r;
     r.state = HttpState::line;
     const Fields f = read_fields(text.substr(line_end + 1));
-    if (!connect)
+    if (!connect) {
         add_agent(r.finding, f);
+        if (f.torrent)
+            add_signature(r.finding);
+    }
     if (f.complete) {
         r.state = HttpState::head;
         r.head_length = line_end + 1 + f.length;
@@ -343,6 +384,7 @@ HttpResponse read_http_response(Bytes stream) noexcept {
         r.head_length = line_end + 1 + f.length;
         r.chunked = f.chunked;
         r.framed = f.framed;
+        r.torrent = f.torrent;
     }
     return r;
 }
@@ -391,6 +433,7 @@ bool read_peer_dict(Reader& r, bool& good, EndpointSink& named) noexcept {
 }
 
 struct Reply {
+    unsigned reply_keys = 0, metainfo_keys = 0;
     bool interval = false, peers = false, failure = false, files = false, wrong = false;
 };
 
@@ -451,6 +494,8 @@ void read_reply(Reader& r, Reply& reply, EndpointSink& named) noexcept {
     while (r.next_key(key)) {
         const auto name = as_text(key);
         bool ok = true;
+        reply.reply_keys += is_signature(Place::reply_key, name);
+        reply.metainfo_keys += is_signature(Place::metainfo_key, name);
         if ((name == "interval" || name == "min interval") && r.peek() == 'i') {
             std::int64_t seconds = -1;
             ok = r.read_integer(seconds);
@@ -517,6 +562,9 @@ TrackerReply read_tracker_reply(Bytes body, bool chunked, bool all, EndpointSink
         return result;
     if (reply.failure)
         result.finding = {Judgement::weighs, tracker, false};
+    constexpr unsigned enough = 2;
+    if (reply.reply_keys >= enough || reply.metainfo_keys >= enough)
+        add_signature(result.finding);
     result.need_more = r.status() == Status::truncated && !all;
     return result;
 }

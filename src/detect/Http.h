@@ -32,7 +32,8 @@ struct HttpResponse {
     HttpState state = HttpState::not_http;
     unsigned status = 0;
     bool chunked = false;
-    bool framed = false; // says something about a body: so it is no answer to CONNECT (RFC 9110, 9.3.6)
+    bool framed = false;  // says something about a body: so it is no answer to CONNECT (RFC 9110, 9.3.6)
+    bool torrent = false; // the body is a torrent file
     std::size_t head_length = 0;
 };
 
@@ -43,8 +44,8 @@ struct TrackerReply {
     bool need_more = false;
 };
 
-// The body of a response: a tracker's answer proves (interval and peers, or scrape's files). A refusal only weighs. The
-// body may be cut; peers that are there go to `named`.
+// The body of a response: a tracker's answer proves (interval and peers, or scrape's files). A refusal only weighs, and
+// so do the keys of a torrent file. The body may be cut; peers that are there go to `named`.
 TrackerReply read_tracker_reply(Bytes body, bool chunked, bool all, EndpointSink& named) noexcept;
 
 // A User-Agent value of a BitTorrent client.

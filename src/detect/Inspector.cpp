@@ -383,6 +383,8 @@ Inspector::Step Inspector::step_response(FlowContext& flow, const FlowContext* m
     flow.stream.consume(r.head_length);
     flow.chunked = r.chunked;
     flow.framed = r.framed;
+    if (r.torrent)
+        note(flow, weighing(BT_EV_SIGNATURE));
     if (r.status / 100 == 1)
         return Step::again;
     if (r.status / 100 == 2 && mirror && mirror->asked_connect) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "detect/Tracker.h"
 
+#include "detect/Signatures.h"
+
 #include <netinet/in.h>
 
 namespace btblock::detect {
@@ -76,7 +78,7 @@ bool is_known_peer_id(const std::uint8_t* id) noexcept {
         if (version)
             return true;
     }
-    return false;
+    return !client_of(id).empty(); // none of these, but known
 }
 
 Finding inspect_tracker_request(Bytes d, TrackerRequests& own) noexcept {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""names.block: a TLS connection or DNS query that names a listed host ends there, others are left alone."""
+"""Host names in TLS and DNS: a host of names.block is not reached, others are; a tracker's name weighs."""
 import socket
 import struct
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import unittest
 
 from btblock import Btblock
-from network import Lab, WEB, bracket, host
+from network import Lab, WEB, bracket, client, host
 from swarm import script
 
 LISTED, BELOW, OTHER = "video.example.org", "a.b.video.example.org", "example.org"
@@ -71,6 +71,25 @@ class Names(unittest.TestCase):
 
     def test_block_outer_interface_only(self):
         self.check("wan0")
+
+    def test_score(self):
+        """A client's user agent, then a tracker's name: together they make an inside host active, and nothing else."""
+        tracker = "tracker.opentrackr.org"
+        with Lab() as network:
+            address = host(WEB)
+            self.serve(network, "https", address, "443", network.dir, *self.certificate(network))
+            self.serve(network, "http", address, "80", network.dir)
+            with Btblock(network, settings=["names.watch=true"]) as btblock:
+                network.run(network.client, ["curl", "-sS", "--noproxy", "*", "-A", "qBittorrent/4.5.2", "-o", "/dev/null",
+                                             f"http://{address}/geoip"])
+                self.assertEqual(btblock.json("clients")["clients"], [])
+                self.assertIn(self.fetch(network, tracker, address), (0, 22))
+                found = btblock.json("explain", client())["client"]
+                self.assertTrue(found["active"])
+                self.assertEqual(found["evidence"], ["tracker.sni", "client.agent"])
+                self.assertTrue(btblock.process.wait_for("tracker.sni+client.agent", 5), btblock.process.output())
+                self.assertEqual(btblock.status()["packets"]["dropped"], 0)
+                self.assertIn(self.fetch(network, tracker, address), (0, 22))
 
     def test_off_by_default(self):
         with Lab() as network:

@@ -261,9 +261,13 @@ Inspector::Step Inspector::step_opening(FlowContext& flow, const FlowContext* mi
         }
         if (other == Match::full) {
             if (view[0] == 0x16 && view[5] == 1) {
-                hellos_[tuple_] = {};
-                flow.stage = Stage::hello;
-                return Step::again;
+                ClientHello hello{};
+                const Step next = take_hello(flow, hello);
+                if (!flow.clean) {
+                    hellos_[tuple_] = hello;
+                    flow.stage = Stage::hello;
+                }
+                return next;
             }
             flow.clean = true;
             return Step::settle;
@@ -293,20 +297,24 @@ Inspector::Step Inspector::step_opening(FlowContext& flow, const FlowContext* mi
     return Step::settle;
 }
 
+Inspector::Step Inspector::step_hello(FlowContext& flow) noexcept {
+    if (ClientHello* hello = hellos_.find(tuple_))
+        return take_hello(flow, *hello);
+    flow.clean = true; // it gave way to others
+    return Step::settle;
+}
+
 // Its bytes are taken as they come: a hello with a post-quantum key fills two segments, and its extensions stand in any
 // order.
-Inspector::Step Inspector::step_hello(FlowContext& flow) noexcept {
-    ClientHello* hello = hellos_.find(tuple_);
+Inspector::Step Inspector::take_hello(FlowContext& flow, ClientHello& hello) noexcept {
     const Bytes view = flow.stream.view();
-    if (hello)
-        hello->feed(view);
-    if (hello && !hello->done()) {
+    hello.feed(view);
+    if (!hello.done()) {
         flow.stream.consume(view.size());
         return Step::again;
     }
-    if (hello) // else it gave way to others
-        for (const char c : hello->host())
-            host_.append(static_cast<std::uint8_t>(c));
+    for (const char c : hello.host())
+        host_.append(static_cast<std::uint8_t>(c));
     note_host(flow, host_.text());
     flow.clean = true;
     return Step::settle;

@@ -54,6 +54,7 @@ private:
     Step step(FlowContext& flow, const FlowContext* mirror) noexcept;
     Step step_opening(FlowContext& flow, const FlowContext* mirror) noexcept;
     Step step_hello(FlowContext& flow) noexcept;
+    Step take_hello(FlowContext& flow, ClientHello& hello) noexcept;
     Step step_socks(FlowContext& flow, const FlowContext* mirror) noexcept;
     Step step_messages(FlowContext& flow) noexcept;
     Step step_request(FlowContext& flow) noexcept;

@@ -126,8 +126,9 @@ bool ClientHello::next(std::uint32_t value) noexcept {
 
 // ---------------------------------------------------------------- DNS
 
-bool read_dns_query(Bytes d, HostName& host) noexcept {
-    host.clear();
+namespace {
+
+bool read_question(Bytes d, HostName& host) noexcept {
     // A query of the standard kind, one question, no answer.
     if (d.size() < 17 || (be16(d.data() + 2) & 0xf800) != 0 || be16(d.data() + 4) != 1 || be16(d.data() + 6) != 0)
         return false;
@@ -146,6 +147,16 @@ bool read_dns_query(Bytes d, HostName& host) noexcept {
         host.clear();
     constexpr std::size_t type_and_class = 4;
     return at + 1 + type_and_class <= d.size();
+}
+
+} // namespace
+
+bool read_dns_query(Bytes datagram, HostName& host) noexcept {
+    host.clear();
+    const bool query = read_question(datagram, host);
+    if (!query)
+        host.clear();
+    return query;
 }
 
 // ---------------------------------------------------------------- lists

@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         p.tuple.dst.b[10] = p.tuple.dst.b[11] = 0xff;
         p.tuple.dst.b[12] = 8;
         p.tuple.sport = static_cast<bt_u16>(1000 + who);
-        p.tuple.dport = who == 3 ? 7680 : 6881;
+        p.tuple.dport = who == 3 ? 7680 : who == 2 ? 53 : 6881;
         p.tuple.proto = flags & 2 ? IPPROTO_UDP : IPPROTO_TCP;
         if (server) {
             std::swap(p.tuple.src, p.tuple.dst);
@@ -52,7 +52,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         now += flags & 0x80 ? 200'000'000'000ull : 1'000'000ull;
 
         const Finding f = inspector.inspect(p, now);
-        FUZZ_REQUIRE((f.evidence != 0) == (f.judgement == Judgement::weighs || f.judgement == Judgement::proves));
+        FUZZ_REQUIRE((f.evidence != 0) == (f.judgement == Judgement::weighs || f.judgement == Judgement::proves) ||
+                     f.judgement == Judgement::clean);
+        FUZZ_REQUIRE((f.fresh & ~f.evidence) == 0 && !f.listed);
+        FUZZ_REQUIRE(inspector.host().empty() || f.judgement == Judgement::clean || f.judgement == Judgement::proves);
         FUZZ_REQUIRE(!f.host_evidence || f.judgement == Judgement::proves);
         FUZZ_REQUIRE(inspector.named_peers().size() <= inspector.claimed_peers().size());
         FUZZ_REQUIRE(inspector.claimed_peers().empty() || f.judgement == Judgement::proves);

@@ -274,6 +274,18 @@ TEST(WriteBack, AListedNameBlocksItsConnectionAndNothingElse) {
     EXPECT_EQ(tables.other + tables.cleared, 0u);
 }
 
+TEST(WriteBack, ProvedPeersAreLearnedForTheirReceiver) {
+    Noted tables;
+    Scorer scorer;
+    bt_tuple t{};
+    t.proto = IPPROTO_UDP;
+    const bt_endpoint peers[2] = {{{}, 6881, IPPROTO_TCP, 0}, {{}, 6882, IPPROTO_TCP, 0}};
+    write_back(tables, scorer, t, {.judgement = Judgement::proves, .evidence = BT_EV_BIT(BT_EV_DHT_RESPONSE)}, peers,
+               1);
+    EXPECT_EQ(tables.blocked.size(), 2u);
+    EXPECT_EQ(tables.other, 4u) << "the client, its socket, two peers";
+}
+
 TEST(WriteBack, ACleanFlowsEvidenceStillWeighs) {
     Noted tables;
     Scorer scorer;

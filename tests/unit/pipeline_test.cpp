@@ -4,6 +4,7 @@
 #include "detect/Pipeline.h"
 
 #include <gtest/gtest.h>
+#include <map>
 #include <memory>
 #include <random>
 #include <span>
@@ -80,6 +81,70 @@ TEST(Pipeline, EncryptedConnectionsOfAnActiveClientEndAtTheirThirdTurn) {
     }
     EXPECT_GE(found, 990u);
     EXPECT_EQ(wrong, 0u);
+}
+
+// ---------------------------------------------------------------- the end of a capture
+
+class Reviewed {
+public:
+    void pass(const Packet& p) {
+        const std::string ip = p.ip();
+        pipeline_.packet(bytes(ip), ip.size(), now_ += 1000000);
+    }
+    void turns(std::uint16_t port, const std::vector<std::size_t>& lengths) {
+        Stream out(client4, port, remote4, port), back(remote4, port, client4, port);
+        for (std::size_t i = 0; i < lengths.size(); ++i)
+            pass((i % 2 ? back : out).next(noise(lengths[i], port + static_cast<unsigned>(i))));
+    }
+    // Source ports of what was decided, and the evidence.
+    std::map<unsigned, std::uint32_t> decided() {
+        std::map<unsigned, std::uint32_t> found;
+        pipeline_.review([&](const bt_tuple& t, std::uint32_t evidence) { found[t.sport] = evidence; });
+        return found;
+    }
+
+private:
+    detect::Pipeline pipeline_;
+    std::uint64_t now_ = BT_NSEC_PER_SEC;
+};
+
+TEST(Pipeline, TheEndOfACaptureDecidesOpenFirstTurnsOfAnActiveClient) {
+    constexpr std::uint32_t mse = BT_EV_BIT(BT_EV_MSE_HANDSHAKE) | BT_EV_BIT(BT_EV_ENTROPY);
+    const auto play = [](Reviewed& capture) {
+        capture.turns(51001, {300});
+        capture.turns(51002, {300, 200});
+        capture.turns(51003, {300, 20}); // another answer
+        capture.turns(51004, {900});     // no key is that long
+        capture.turns(443, {300});       // a whitelisted port
+    };
+    Reviewed active;
+    active.pass(Packet::udp(client4, 7000, remote4, 1337).payload(tracker_connect()));
+    play(active);
+    EXPECT_EQ(active.decided(), (std::map<unsigned, std::uint32_t>{{51001, mse}, {51002, mse}}));
+    Reviewed idle;
+    play(idle);
+    EXPECT_TRUE(idle.decided().empty());
+    // What only weighed makes a client active, but does not judge a flow by its first turn.
+    Reviewed scored;
+    for (const char* request :
+         {"GET /geoip HTTP/1.1\r\nUser-Agent: qBittorrent/4.5.2\r\n\r\n", "GET /a.torrent HTTP/1.1\r\nHost: h\r\n\r\n"})
+        scored.pass(Packet::tcp(client4, static_cast<std::uint16_t>(request[5]), remote4, 80).payload(request));
+    play(scored);
+    EXPECT_TRUE(scored.decided().empty());
+    scored.turns(51010, {300, 200, 100}); // it is active: the third turn proves, and that does
+    EXPECT_EQ(scored.decided().size(), 2u);
+}
+
+TEST(Pipeline, TheEndOfACaptureDecidesSynsOfACondemnedSocket) {
+    Reviewed capture;
+    const auto syn = [](std::uint16_t port) {
+        return Packet::udp(client4, port, remote4, 51000).payload(utp(4, 7, 1, 0));
+    };
+    capture.pass(syn(7000));
+    capture.pass(Packet::udp(client4, 7001, other4, 51000).payload(utp(4, 7, 1, 0)));
+    capture.pass(Packet::udp(client4, 7000, other4, 1337).payload(tracker_connect()));
+    EXPECT_EQ(capture.decided(), (std::map<unsigned, std::uint32_t>{
+                                     {7000, BT_EV_BIT(BT_EV_UTP_SYN) | BT_EV_BIT(BT_EV_SOCKET_CONDEMNED)}}));
 }
 
 TEST(Pipeline, DeepDetectorsDecideWhatIsPunted) {

@@ -29,7 +29,7 @@ bt_ban merged_ban(const std::optional<bt_ban>& before, const policy::BanDecision
 class BanTable {
 public:
     // map: not owned.
-    explicit BanTable(const bpf::Map<bt_addr, bt_ban>& map) : map_(map) {}
+    explicit BanTable(const bpf::WatchedMap<bt_addr, bt_ban>& map) : map_(map) {}
 
     // seconds: empty means for ever. A second ban of an address extends the first and adds its port.
     // When the map is full the automatic bans that end first make room; only manual ones left is an error.
@@ -44,7 +44,7 @@ public:
 private:
     Result<std::size_t> make_room() const;
 
-    const bpf::Map<bt_addr, bt_ban>& map_;
+    const bpf::WatchedMap<bt_addr, bt_ban>& map_;
 };
 
 } // namespace btblock::app

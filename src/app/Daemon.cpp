@@ -52,8 +52,8 @@ std::string interface_name(unsigned ifindex) {
 }
 
 // The entries of a longest-prefix map are made equal to `wanted`: nothing is missing meanwhile.
-template <class V>
-Result<void> replace_prefixes(const bpf::Map<bt_lpm_key, V>& map, const std::vector<std::pair<net::Prefix, V>>& wanted,
+template <class V, class Map>
+Result<void> replace_prefixes(const Map& map, const std::vector<std::pair<net::Prefix, V>>& wanted,
                               const std::function<bool(const V&)>& is_ours) {
     for (const auto& [prefix, value] : wanted)
         if (auto done = map.update(prefix.lpm(), value); !done)

@@ -13,9 +13,10 @@ template <class T> void warn(const Result<T>& result) {
 }
 
 // The entry of a key, or an empty one.
-template <class K, class V> V current(const bpf::Map<K, V>& map, const K& key) {
+template <class Map, class K> auto current(const Map& map, const K& key) {
     auto found = map.lookup(key);
     warn(found);
+    using V = typename std::decay_t<decltype(*found)>::value_type;
     return found ? found->value_or(V{}) : V{};
 }
 

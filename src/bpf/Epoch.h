@@ -34,9 +34,14 @@ private:
     std::shared_ptr<std::uint32_t> counter_;
 };
 
-// A map whose changes can stop running flows.
-template <class K, class V> class WatchedMap : public Map<K, V> {
+// A map whose changes can stop running flows. Not a Map to others: through one a change would go unnoticed.
+template <class K, class V> class WatchedMap : private Map<K, V> {
 public:
+    using Map<K, V>::fd;
+    using Map<K, V>::capacity;
+    using Map<K, V>::lookup;
+    using Map<K, V>::for_each;
+
     static Result<WatchedMap> adopt(Fd fd, const std::string& name) {
         return wrap(Map<K, V>::adopt(std::move(fd), name));
     }

@@ -36,6 +36,20 @@ class NoGap(unittest.TestCase):
             btblock.cli("bans del", host(OTHER, family))
             self.assertGreater(stream.arriving(), 500, "the stream does not come back")
 
+    def test_a_ban_holds_at_once(self):
+        """Also for what has been passing for a while and is no longer looked at closely. After an import, too."""
+        address = host(OTHER)
+        with Lab() as lab, Btblock(lab) as btblock, Stream(lab) as stream:
+            path = lab.file("bans")
+            with open(path, "w", encoding="ascii") as file:
+                file.write(address + "\n")
+            for command in (("bans add", address), ("bans import", path)) * 3:
+                self.assertGreater(stream.arriving(1.5), 500, "the stream does not run")
+                btblock.cli(*command)
+                time.sleep(0.05)  # what came before the ban is read
+                self.assertEqual(stream.arriving(1.2), 0, f"after {command[0]}")
+                btblock.cli("bans del", address)
+
     def test_restart(self):
         with Lab() as lab, Btblock(lab, settings=PERSIST) as btblock, self.banned(lab, btblock):
             for _ in range(3):

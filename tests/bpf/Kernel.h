@@ -154,7 +154,7 @@ public:
     std::vector<bt_event> events;
 
 private:
-    template <class K, class V> static void clear(const bpf::Map<K, V>& map) {
+    template <template <class, class> class Table, class K, class V> static void clear(const Table<K, V>& map) {
         std::vector<K> keys;
         ASSERT_TRUE(map.for_each([&](const K& key, const V&) { keys.push_back(key); }));
         for (const K& key : keys)

@@ -2,7 +2,7 @@
 // make_capture: one large capture out of many small ones. Their packets are repeated, each round with other addresses
 // and later times, so that every round's connections are new ones; and some connections of plain data go on beside
 // them, since most bytes of real traffic belong to few connections.
-//   make_capture OUTPUT ROUNDS CAPTURE...
+//   make_capture OUTPUT ROUNDS BULK CAPTURE...      BULK: packets of plain data in each round
 #include "net/CaptureReader.h"
 #include "net/Decapsulate.h"
 
@@ -27,7 +27,7 @@ struct Stored {
 };
 
 constexpr std::uint64_t round_ns = 1'000'000'000;
-constexpr unsigned bulk_flows = 16, bulk_per_round = 400;
+constexpr unsigned bulk_flows = 16;
 
 [[noreturn]] void fail(const std::string& why) {
     std::fprintf(stderr, "make_capture: %s\n", why.c_str());
@@ -105,28 +105,31 @@ std::vector<std::uint8_t> bulk_segment() {
     return p;
 }
 
+bool number(const char* text, unsigned& into) {
+    return std::from_chars(text, text + std::strlen(text), into).ec == std::errc{};
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
-    unsigned rounds = 0;
-    if (argc < 4 || std::from_chars(argv[2], argv[2] + std::strlen(argv[2]), rounds).ec != std::errc{} || rounds == 0 ||
-        rounds > 65536)
-        fail("usage: make_capture OUTPUT ROUNDS(1..65536) CAPTURE...");
+    unsigned rounds = 0, bulk_per_round = 0;
+    if (argc < 5 || !number(argv[2], rounds) || rounds == 0 || rounds > 65536 || !number(argv[3], bulk_per_round))
+        fail("usage: make_capture OUTPUT ROUNDS(1..65536) BULK CAPTURE...");
     std::vector<Stored> packets;
-    for (int i = 3; i < argc; ++i)
-        read(argv[i], static_cast<std::uint32_t>(i - 3), packets);
+    for (int i = 4; i < argc; ++i)
+        read(argv[i], static_cast<std::uint32_t>(i - 4), packets);
     if (packets.empty())
         fail("no packet in the captures");
     std::ranges::stable_sort(packets, {}, &Stored::time_ns);
     const std::uint64_t span = std::max(round_ns, packets.back().time_ns + 1);
 
-    const auto captures = static_cast<std::uint32_t>(argc - 3);
+    const auto captures = static_cast<std::uint32_t>(argc - 4);
     Writer out(argv[1]);
     std::vector<std::uint8_t> bulk = bulk_segment();
     std::uint32_t sequence = 0;
     for (unsigned round = 0; round < rounds; ++round) {
         const std::uint64_t start = round * span;
-        std::size_t number = 0;
+        std::size_t sent = 0;
         for (const Stored& packet : packets) {
             std::vector<std::uint8_t> ip = packet.ip;
             const bool v6 = ip[0] >> 4 == 6;
@@ -135,12 +138,12 @@ int main(int argc, char** argv) {
             move_address(&ip[at], v6, copy);
             move_address(&ip[at + size], v6, copy);
             out.put(start + packet.time_ns, ip, packet.wire_length);
-            for (; number * packets.size() < bulk_per_round * static_cast<std::size_t>(&packet - packets.data() + 1);
-                 ++number) {
-                bulk[19] = static_cast<std::uint8_t>(number % bulk_flows);
+            for (; sent * packets.size() < bulk_per_round * static_cast<std::size_t>(&packet - packets.data() + 1);
+                 ++sent) {
+                bulk[19] = static_cast<std::uint8_t>(sent % bulk_flows);
                 for (int i = 0; i < 4; ++i)
                     bulk[24 + i] = static_cast<std::uint8_t>(sequence >> (24 - 8 * i));
-                sequence += number % bulk_flows == 0 ? 1400 : 0;
+                sequence += sent % bulk_flows == 0 ? 1400 : 0;
                 out.put(start + packet.time_ns, bulk, bulk.size());
             }
         }

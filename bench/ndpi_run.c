@@ -2,7 +2,7 @@
 /*
  * ndpi_run: a capture of plain IP packets through libndpi in one thread, as its applications use it: a flow by its
  * 5-tuple, packets handed to the library until it has decided or the usual number of packets is reached.
- *   ndpi_run [--only-bittorrent] CAPTURE
+ *   ndpi_run CAPTURE
  * Prints packets, flows, flows taken for BitTorrent, and the seconds from the first packet to the last.
  */
 #include <ndpi_api.h>
@@ -144,7 +144,6 @@ static void finish(struct ndpi_detection_module_struct* module, struct flow* f) 
 }
 
 int main(int argc, char** argv) {
-    const int only = argc == 3 && !strcmp(argv[1], "--only-bittorrent");
     struct ndpi_detection_module_struct* module = ndpi_init_detection_module(ndpi_no_prefs);
     NDPI_PROTOCOL_BITMASK wanted;
     char reason[PCAP_ERRBUF_SIZE];
@@ -156,17 +155,12 @@ int main(int argc, char** argv) {
     size_t i;
     int got;
 
-    if (argc != 2 + only || !module)
-        fail("usage: ndpi_run [--only-bittorrent] CAPTURE");
-    if (only) {
-        NDPI_BITMASK_RESET(wanted);
-        NDPI_BITMASK_ADD(wanted, NDPI_PROTOCOL_BITTORRENT);
-    } else {
-        NDPI_BITMASK_SET_ALL(wanted);
-    }
+    if (argc != 2 || !module)
+        fail("usage: ndpi_run CAPTURE");
+    NDPI_BITMASK_SET_ALL(wanted);
     ndpi_set_protocol_detection_bitmask2(module, &wanted);
     ndpi_finalize_initialization(module);
-    capture = pcap_open_offline(argv[argc - 1], reason);
+    capture = pcap_open_offline(argv[1], reason);
     if (!capture)
         fail(reason);
     if (pcap_datalink(capture) != DLT_RAW)

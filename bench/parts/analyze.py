@@ -1,71 +1,67 @@
 # SPDX-License-Identifier: MIT
-"""btblock analyze and libndpi on one large capture, one thread each."""
+"""btblock analyze, libndpi and its ndpiReader on the same captures, one thread each."""
 import glob
 import json
 import os
+import shutil
 import subprocess
 import time
 
 from .table import Row
 
 PART = "analyze"
-ROUNDS = 20       # repetitions of the project's captures in the small capture
-FACTOR = 100      # the large one's size in small ones
+# name: repetitions of the project's captures, packets of plain data in each
+CAPTURES = {"small": (20, 400), "large": (2000, 400), "long": (20, 50000)}
+WORDS = {"small": "short connections", "large": "short connections", "long": "long connections"}
 
 
-def run_analyze(context, path):
+def timed(command):
+    """Seconds of a whole process."""
     start = time.monotonic()
-    done = subprocess.run([context.binary, "analyze", "-o", "csv", path], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"btblock analyze {path}: exit code {done.returncode}")
+        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}")
     return time.monotonic() - start
 
 
-def run_ndpi(context, path, *options):
-    done = subprocess.run([context.tool("ndpi_run"), *options, path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          text=True, check=True)
-    return json.loads(done.stdout)
+def run_ndpi(context, path):
+    """Packets a second of libndpi alone: from the first packet to the last."""
+    done = subprocess.run([context.tool("ndpi_run"), path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                          check=True)
+    result = json.loads(done.stdout)
+    return result["packets"] / result["seconds"]
 
 
 def rows(context):
     captures = os.path.join(context.root, "tests/corpus/captures")
     sources = sorted(glob.glob(f"{captures}/*.pcap") + glob.glob(f"{captures}/*.pcapng"))
-    factor = 10 if context.quick else FACTOR
-    paths = {}
-    for name, rounds in (("small", ROUNDS), ("large", ROUNDS * factor)):
-        paths[name] = os.path.join(context.scratch, f"{name}.pcap")
-        subprocess.run([context.tool("make_capture"), paths[name], str(rounds), *sources], check=True)
     with_ndpi = os.path.exists(context.tool("ndpi_run"))
-    if not with_ndpi:
-        context.note("analyze: no libndpi to compare with (apt: libndpi-dev)")
-    found = []
-    speeds = {}
-    try:
-        for name, path in paths.items():
-            packets = None
-            ours, ndpi, ndpi_only = [], [], []
-            for _ in range(context.rounds):
-                took = run_analyze(context, path)
-                if packets is None:
-                    packets = count_packets(context, path)
-                ours.append(packets / took)
-                if with_ndpi:
-                    result = run_ndpi(context, path)
-                    ndpi.append(result["packets"] / result["seconds"])
-                    result = run_ndpi(context, path, "--only-bittorrent")
-                    ndpi_only.append(result["packets"] / result["seconds"])
-            speeds[name] = [speed / packets * os.path.getsize(path) / 1e6 for speed in ours]
-            size = f"{os.path.getsize(path) / 1e6:,.0f} MB, {packets:,} packets"
-            found.append(Row(PART, f"packets a second, {size}", "1/s", ours, "libndpi", ndpi, True,
-                             ratio_target=5 if with_ndpi else None))
+    with_reader = shutil.which("ndpiReader") is not None
+    if not with_ndpi or not with_reader:
+        context.note("analyze: no libndpi to compare with (apt: libndpi-dev, libndpi-bin)")
+    found, speeds, sizes = [], {}, {}
+    for name, (rounds, bulk) in CAPTURES.items():
+        path = os.path.join(context.scratch, f"{name}.pcap")
+        rounds = max(1, rounds // 10) if context.quick else rounds
+        subprocess.run([context.tool("make_capture"), path, str(rounds), str(bulk), *sources], check=True)
+        packets, sizes[name] = count_packets(context, path), os.path.getsize(path)
+        ours, ndpi, reader = [], [], []
+        for _ in range(context.rounds):
+            ours.append(packets / timed([context.binary, "analyze", "-o", "csv", path]))
             if with_ndpi:
-                found.append(Row(PART, f"packets a second, {size}", "1/s", ours, "libndpi, BitTorrent only", ndpi_only, True))
-        found.append(Row(PART, f"speed with {factor} times the capture", "MB/s", speeds["large"], "the small one",
-                         speeds["small"], True, ratio_target=1))
-    finally:
-        for path in paths.values():
-            os.unlink(path)
+                ndpi.append(run_ndpi(context, path))
+            if with_reader:
+                reader.append(packets / timed(["ndpiReader", "-q", "-i", path]))
+        os.unlink(path)
+        speeds[name] = [speed / packets * sizes[name] / 1e6 for speed in ours]
+        what = f"packets a second, {WORDS[name]}: {sizes[name] / 1e6:,.0f} MB, {packets:,} packets"
+        # Of a small capture most of the time is the start of the process.
+        target = None if name == "small" else 5
+        found.append(Row(PART, what, "1/s", ours, "ndpiReader -q", reader, True, ratio_target=target if reader else None))
+        found.append(Row(PART, what, "1/s", ours, "libndpi, without its start", ndpi, True,
+                         ratio_target=target if ndpi else None))
+    found.append(Row(PART, f"speed with {sizes['large'] / sizes['small']:.0f} times the capture", "MB/s", speeds["large"],
+                     "the small one", speeds["small"], True, ratio_target=1))
     return found
 
 

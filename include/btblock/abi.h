@@ -14,7 +14,7 @@
 #ifndef BTBLOCK_ABI_H
 #define BTBLOCK_ABI_H
 
-#define BT_ABI 4
+#define BT_ABI 5
 
 typedef unsigned char bt_u8;
 typedef unsigned short bt_u16;
@@ -145,12 +145,12 @@ enum {                         /* bt_flow.flags */
        BT_F_ORDERED = 1 << 4,  /* next_seq is valid */
 };
 
-/* bt_flow.mse: how far the turns of Message Stream Encryption fitted; kept at the dialler's half-flow. */
+/* bt_flow.mse: how far the turns of Message Stream Encryption fitted. */
 enum {
 	BT_MSE_NONE,
-	BT_MSE_KEYS, /* both first turns were random and of the right length */
-	BT_MSE_DONE, /* all five turns fitted */
-	BT_MSE_OVER, /* it is not, or not any more */
+	BT_MSE_KEYS, /* dialler: both first turns were random and of the right length */
+	BT_MSE_OPEN, /* both half-flows: so was the third */
+	BT_MSE_OVER, /* it is not */
 };
 
 /* Value of bt_flows. */
@@ -164,18 +164,22 @@ struct bt_flow {
 	bt_u16 utp_id;    /* connection id of the remembered uTP packet */
 	bt_u16 utp_seq;   /* sequence number of it */
 	bt_u16 utp_ack;   /* what it acknowledged */
-	bt_u16 mse_runs;  /* TCP: ends of writes looked at for piece messages */
+	bt_u8 runs;       /* TCP: ends of writes looked at for piece messages */
+	bt_u8 misses;     /* TCP: small segments that cannot be piece requests */
 	bt_u32 run_seq;   /* TCP: where the current write began */
-	bt_u8 verdict;    /* enum bt_verdict */
-	bt_u8 seen;       /* payload packets inspected */
-	bt_u8 matched;    /* bytes of the peer handshake matched so far */
+	bt_u32 ask_seq;   /* TCP: the first segment of piece requests in a row, and what it acknowledged */
+	bt_u32 ask_ack;
+	bt_u32 ask_lengths; /* sketch of the lengths in that row */
+	bt_u8 verdict;      /* enum bt_verdict */
+	bt_u8 seen;         /* payload packets inspected */
+	bt_u8 matched;      /* bytes of the peer handshake matched so far */
 	bt_u8 flags;
 	bt_u8 turn;   /* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
 	bt_u8 want;   /* following payload packets that user space still wants */
 	bt_u8 leaky;  /* a packet passed that user space should have seen */
 	bt_u8 punted; /* a packet was one for user space */
 	bt_u8 mse;    /* BT_MSE_* */
-	bt_u8 asks;   /* TCP: segments in a row with the length of piece requests */
+	bt_u8 asks;   /* TCP: segments in that row */
 	bt_u16 epoch; /* when bans and condemned sockets were last looked up in vain, see bt_epoch; 0: never */
 };
 
@@ -211,13 +215,13 @@ struct bt_client {
 	bt_u64 dropped;          /* packets */
 	bt_u32 evidence;         /* everything proved so far */
 	bt_u32 detections;       /* flows */
-	struct bt_addr mse_peer; /* remote end of the last flow with an MSE-shaped opening */
-	bt_u64 mse_until_ns;     /* it counts so long */
 	struct bt_addr syn_peer; /* remote end of the last strict uTP SYN */
 	bt_u64 syn_until_ns;
 	bt_u16 syn_sport; /* the socket that sent it */
 	bt_u16 syn_dport;
-	bt_u32 mse_hosts;       /* changes of mse_peer in a row, each within the time of the one before */
+	bt_u16 mse_first; /* length of the first turn of its last MSE-shaped opening */
+	bt_u8 mse_same;   /* openings before that with the same, saturated at 2 */
+	bt_u8 pad;
 	bt_u64 random_until_ns; /* until then: it has random-looking streams that are not MSE */
 };
 
@@ -349,10 +353,10 @@ BT_STATIC_ASSERT(sizeof(struct bt_endpoint) == 20, "bt_endpoint");
 BT_STATIC_ASSERT(sizeof(struct bt_peer_key) == 36, "bt_peer_key");
 BT_STATIC_ASSERT(sizeof(struct bt_lpm_key) == 20, "bt_lpm_key");
 BT_STATIC_ASSERT(sizeof(struct bt_allow) == 56, "bt_allow");
-BT_STATIC_ASSERT(sizeof(struct bt_flow) == 48, "bt_flow");
+BT_STATIC_ASSERT(sizeof(struct bt_flow) == 64, "bt_flow");
 BT_STATIC_ASSERT(sizeof(struct bt_ban) == 96, "bt_ban");
 BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
-BT_STATIC_ASSERT(sizeof(struct bt_client) == 96, "bt_client");
+BT_STATIC_ASSERT(sizeof(struct bt_client) == 72, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
 BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
 BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 8 * BT_S_COUNT + 56, "bt_percpu");

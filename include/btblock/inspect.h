@@ -19,7 +19,8 @@
  *   void bt_find_udp_facts(scratch), bt_find_tcp_facts(scratch)
  *                                                   bt_udp_facts, bt_tcp_facts on what the scratch holds
  *   bt_u16 bt_epoch_now(c), bt_epoch_advance(c)     number of the last change that can stop a running flow: something
- *                                                   was banned or condemned. Never 0
+ *                                                   was banned or condemned, or a client
+ *                                                   became active. Never 0
  *   int bt_flow_rate_ok(c)                          flood guard: may a new half-flow be made now
  *   void bt_emit(c, pkt, kind, evidence mask, action, client_is)
  * and may define BT_STAGE, see below.
@@ -51,8 +52,9 @@ struct bt_scratch {
 	struct bt_facts facts;
 	bt_u32 evidence; /* code of the last judgement */
 	bt_u32 judgement;
-	bt_u32 is_new; /* no half-flow was found */
-	bt_u32 side;   /* which end is the client, while convicting */
+	bt_u32 is_new;    /* no half-flow was found */
+	bt_u32 side;      /* which end is the client, while convicting */
+	bt_u16 mse_first; /* bytes of a first turn of MSE's length, when the third begins */
 };
 
 /*
@@ -133,6 +135,23 @@ static BT_INLINE int bt_banned(struct bt_ctx *c, const struct bt_scratch *s)
 	return bt_is_banned(c, &s->pkt.tuple);
 }
 BT_STAGE(banned)
+
+/* Either port is one of the configuration's whitelist. */
+static BT_INLINE int bt_exempt_port(struct bt_ctx *c, struct bt_scratch *s)
+{
+	const struct bt_config *cfg = bt_settings(c);
+	const struct bt_tuple *t = &s->pkt.tuple;
+	bt_u32 i;
+
+	for (i = 0; cfg && i < BT_WHITELIST_PORTS; i++) {
+		if (i >= cfg->port_count)
+			break;
+		if (cfg->ports[i] == t->sport || cfg->ports[i] == t->dport)
+			return 1;
+	}
+	return 0;
+}
+BT_STAGE(exempt_port)
 
 /* ------------------------------------------------------------------ what clients gave away */
 
@@ -229,6 +248,7 @@ static BT_INLINE struct bt_client *bt_new_client(struct bt_ctx *c, bt_u64 now)
 static BT_INLINE void bt_client_seen(struct bt_ctx *c, const struct bt_addr *client, bt_u8 code, bt_u64 now)
 {
 	struct bt_client *known = bt_client_find(c, client);
+	int was_active = known && known->active_until_ns > now;
 
 	if (known) {
 		known->active_until_ns = now + BT_CLIENT_TTL_NS;
@@ -244,6 +264,8 @@ static BT_INLINE void bt_client_seen(struct bt_ctx *c, const struct bt_addr *cli
 		fresh->detections = 1;
 		bt_client_store(c, client, fresh);
 	}
+	if (!was_active)
+		bt_epoch_advance(c); /* its encrypted connections are judged by that */
 }
 
 /* ------------------------------------------------------------------ UDP detectors with state */
@@ -362,17 +384,23 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
 
 /*
  * Message Stream Encryption by its turns (docs/detection.md, "mse.handshake"): both first turns
- * 96 to 608 random bytes, then 56 to 636, then at least 14, then a turn of a known shape. Returns
- * how much of it is there. A turn may come in several segments.
+ * 96 to 608 random bytes, then 56 to 636. A turn may come in several segments. bt_flow.mse says how
+ * far it went.
  */
 enum { BT_MSE_FIRST = 96, BT_MSE_FIRST_MAX = 608, BT_MSE_ANSWER = 56, BT_MSE_ANSWER_MAX = 636 };
-enum bt_mse_fit { BT_FIT_NOTHING, BT_FIT_THREE, BT_FIT_ALL, BT_FIT_UNUSUAL, BT_FIT_BROKEN };
+enum bt_mse_fit { BT_FIT_NOTHING, BT_FIT_OPENING, BT_FIT_BROKEN };
+
+static BT_INLINE int bt_is_mse_first(bt_u32 len)
+{
+	return len >= BT_MSE_FIRST && len <= BT_MSE_FIRST_MAX;
+}
 
 static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 {
 	struct bt_flow *f = &s->flow, *m = &s->mirror;
 	bt_u32 len = s->head.wire_len > 0xffff ? 0xffff : s->head.wire_len, mine = f->turn_len;
 	bt_u8 was = f->turn, other = m->turn;
+	int fits = 1;
 
 	/* In a proxied connection the turns count from its inner stream's first random flight. */
 	if ((f->flags & BT_F_PROXY) && !(m->flags & BT_F_RANDOM))
@@ -387,123 +415,118 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 		f->turn = (bt_u8)(other + 1);
 		f->turn_len = (bt_u16)len;
 	}
-	if (!(f->flags & m->flags & BT_F_RANDOM) || f->mse > BT_MSE_KEYS)
+	if (!(f->flags & m->flags & BT_F_RANDOM) || f->mse == BT_MSE_OVER)
 		return BT_FIT_NOTHING;
-	if (f->turn == 3) {
-		if (was == 1 && mine >= BT_MSE_FIRST && mine <= BT_MSE_FIRST_MAX && m->turn_len >= BT_MSE_FIRST &&
-		    m->turn_len <= BT_MSE_FIRST_MAX)
+	if (f->turn == 2) {
+		fits = !bt_is_mse_first(m->turn_len) || f->turn_len <= BT_MSE_FIRST_MAX;
+	} else if (f->turn == 3) {
+		if (was == 1 && bt_is_mse_first(mine) && bt_is_mse_first(m->turn_len)) {
 			f->mse = BT_MSE_KEYS;
-		if (f->mse != BT_MSE_KEYS || f->turn_len > BT_MSE_ANSWER_MAX) {
-			f->mse = BT_MSE_OVER;
-			return BT_FIT_BROKEN;
+			s->mse_first = (bt_u16)mine;
 		}
-		return f->turn_len >= BT_MSE_ANSWER ? BT_FIT_THREE : BT_FIT_NOTHING;
+		fits = f->mse != BT_MSE_NONE && f->turn_len <= BT_MSE_ANSWER_MAX;
+	} else if (f->turn == 5 && was == 3) {
+		fits = mine >= BT_MSE_ANSWER;
 	}
-	if (f->turn == 5 && was == 3) {
+	if (!fits) {
 		f->mse = BT_MSE_OVER;
-		if (mine < BT_MSE_ANSWER)
-			return BT_FIT_BROKEN;
-		if (m->turn_len < 14 || (mine != 124 && len != 68 && len != 253 && (len < 111 || len > 236)))
-			return BT_FIT_UNUSUAL;
-		f->mse = BT_MSE_DONE;
-		return BT_FIT_ALL;
+		return BT_FIT_BROKEN;
 	}
-	return BT_FIT_NOTHING;
+	if (f->turn != 3 || f->turn_len < BT_MSE_ANSWER)
+		return BT_FIT_NOTHING;
+	f->mse = BT_MSE_OPEN;
+	return BT_FIT_OPENING;
 }
 
 /*
- * The grammar weighs. It proves for a client that is active already, or, once complete, as the second
- * such connection in a row of the same client, to another host. Neither holds for a client that
- * also has random-looking streams with other turns: MSE has no others, but a protocol of messages
- * without any visible form fits by chance every so often.
+ * What makes an MSE-shaped opening proof: its client gave itself away, and has no random-looking
+ * streams with other turns. MSE has no others, but a protocol of messages without any visible form
+ * fits by chance every so often. Whoever talks to many hosts may do so by such a protocol, and ports
+ * that everyone needs take more than a shape.
  */
-enum { BT_MSE_HOSTS = 2 };
+static BT_INLINE int bt_mse_proves(struct bt_ctx *c, struct bt_scratch *s, const struct bt_client *client, bt_u64 now)
+{
+	return client && client->active_until_ns > now && (client->evidence & ~BT_EV_BIT(BT_EV_FANOUT)) &&
+	       client->random_until_ns <= now && !bt_run_exempt_port(c, s);
+}
+
+/* Paddings are of random lengths: equal first turns, three in a row, are another protocol's requests. */
+enum { BT_MSE_SAME = 2 };
 
 static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
-	const struct bt_addr *inside, *outside;
+	const struct bt_addr *inside;
 	bt_u64 now = bt_now(c);
 	struct bt_client *client;
 	struct bt_flow *mirror;
 	bt_u8 side, known;
-	enum bt_mse_fit fit = bt_mse_grammar(s);
+	enum bt_mse_fit fit;
 
+	s->mse_first = 0;
+	fit = bt_mse_grammar(s);
 	if (fit == BT_FIT_NOTHING)
 		return 0;
 	side = bt_client_side(c, t);
 	if (side == BT_SIDE_NONE)
 		return 0;
+	mirror = bt_flow_find(c, &s->mirror_tuple);
+	if (mirror)
+		mirror->mse = s->flow.mse; /* either side may be the one that asks */
 	inside = side == BT_SIDE_SRC ? &t->src : &t->dst;
-	outside = side == BT_SIDE_SRC ? &t->dst : &t->src;
 	client = bt_client_find(c, inside);
-	if (fit <= BT_FIT_ALL && client && client->active_until_ns > now && client->random_until_ns <= now)
-		return 1;
-	if (fit == BT_FIT_THREE)
-		return 0;
 	known = client != 0;
 	if (!known)
 		client = bt_new_client(c, now);
 	if (!client)
 		return 0;
-	if (fit == BT_FIT_ALL) {
-		mirror = bt_flow_find(c, &s->mirror_tuple);
-		if (mirror)
-			mirror->mse = BT_MSE_DONE; /* either side may be the one that sends pieces */
-		if (client->mse_until_ns <= now)
-			client->mse_hosts = 0;
-		if (!client->mse_hosts || !bt_addr_equal(&client->mse_peer, outside))
-			client->mse_hosts++;
-		client->mse_peer = *outside;
-		client->mse_until_ns = now + BT_CLIENT_TTL_NS;
-		if (client->mse_hosts >= BT_MSE_HOSTS && client->random_until_ns <= now)
-			return 1;
-	} else {
-		client->mse_hosts = 0;
-		if (fit == BT_FIT_BROKEN)
-			client->random_until_ns = now + BT_CLIENT_TTL_NS;
+	if (s->mse_first) {
+		if (s->mse_first != client->mse_first || s->mse_first == BT_MSE_FIRST)
+			client->mse_same = 0;
+		else if (client->mse_same < BT_MSE_SAME)
+			client->mse_same++;
+		client->mse_first = s->mse_first;
 	}
+	if (fit == BT_FIT_BROKEN || client->mse_same == BT_MSE_SAME)
+		client->random_until_ns = now + BT_CLIENT_TTL_NS;
 	if (!known)
 		bt_client_store(c, inside, client);
-	return 0;
+	return fit == BT_FIT_OPENING && bt_mse_proves(c, s, client, now);
 }
 BT_STAGE(mse_turn)
 
 /*
- * After a complete MSE grammar RC4 hides what the messages say, not how long they are: a piece
- * message of one block is 4 + 9 + 16384 bytes (BEP 3), and senders push when a block is out. A
- * write that ends exactly there, out of the first few, settles it. This half-flow carries the
- * blocks, whichever side dialled.
+ * RC4 hides what the messages say, not how long they are (BEP 3): a request is 17 bytes, "have" 9, a
+ * piece message of one block 13 + 16384. Two signs, either side may show either:
+ *
+ * - A write ends, by its PSH, after a whole number of piece messages. Few ends are tried.
+ * - Segments of nothing but requests, each with a few "have", of several lengths, one of them bare,
+ *   which is too short for a frame of authenticated encryption; and whenever one leaves, its side has
+ *   got no more blocks than it had asked for, and at least two in five of them. That needs neither
+ *   ends of writes nor a path without a relay.
  */
 enum {
 	BT_PIECE_HEAD = 13,
 	BT_PIECE_LEN = 13 + 16384,
 	BT_REQUEST_LEN = 17,
-	BT_REQUESTS_MAX = 17 * 40,
-	BT_ASKS = 3,       /* segments of requests in a row */
-	BT_ASKED_FOR = 16, /* payload packets the other way by then */
-	BT_MSE_RUNS = 8,   /* ends of writes that are tried */
-	BT_MSE_LOOK = 96,  /* payload packets of a half-flow that are looked at for it */
+	BT_HAVE_LEN = 9,
+	BT_MSE_RUNS = 6,    /* ends of writes that are tried */
+	BT_ASKS = 5,        /* segments of requests in a row */
+	BT_ASK_LENGTHS = 4, /* of so many lengths */
+	BT_ASK_BARE = 34,
+	BT_ASK_MAX = 1024,
+	BT_ASK_BEFORE = 6 * (13 + 16384), /* bytes of blocks asked for before the row, and of other messages */
+	BT_ASK_MISSES = 8,                /* small segments of other lengths that are allowed for */
+	BT_MSE_LOOK = 96,                 /* payload packets of a half-flow that are looked at for it */
 };
 
-static BT_INLINE int bt_mse_piece(struct bt_scratch *s)
+static BT_INLINE int bt_mse_write(const struct bt_pkt *p, struct bt_flow *f)
 {
-	const struct bt_pkt *p = &s->pkt;
-	struct bt_flow *f = &s->flow;
 	bt_u32 end = p->seq + p->payload_len, run;
-
-	/* The other way go requests, 17 bytes each, with nothing but "have" (9) among them while data comes. A
-	 * proxy cuts the blocks anew, the requests it leaves as they are. */
-	if (p->payload_len % BT_REQUEST_LEN == 0 && p->payload_len <= BT_REQUESTS_MAX) {
-		if (++f->asks >= BT_ASKS && s->mirror.seen >= BT_ASKED_FOR)
-			return 1;
-	} else if (p->payload_len > 9) {
-		f->asks = 0;
-	}
 
 	if (!f->run_seq)
 		f->run_seq = p->seq;
-	if (!(p->tcp_flags & BT_TCP_PSH))
+	if (!(p->tcp_flags & BT_TCP_PSH) || f->runs >= BT_MSE_RUNS)
 		return 0;
 	run = end - f->run_seq;
 	if (run == BT_PIECE_HEAD) /* its block follows in a write of its own */
@@ -513,13 +536,67 @@ static BT_INLINE int bt_mse_piece(struct bt_scratch *s)
 			f->run_seq = end;
 		return 0;
 	}
-	if (run % BT_PIECE_LEN == 0)
-		return 1;
-	f->run_seq = end;
-	if (++f->mse_runs >= BT_MSE_RUNS)
-		f->mse = BT_MSE_OVER;
-	return 0;
+	f->runs++;
+	return run % BT_PIECE_LEN == 0;
 }
+
+static BT_INLINE int bt_is_ask_length(bt_u32 len)
+{
+	bt_u32 rest = len % BT_REQUEST_LEN;
+
+	return len >= BT_REQUEST_LEN && len <= BT_ASK_MAX &&
+	       (rest == 0 || rest == BT_HAVE_LEN || rest == 2 * BT_HAVE_LEN - BT_REQUEST_LEN ||
+		len % (BT_REQUEST_LEN + BT_HAVE_LEN) == 0 /* blocks that are whole pieces */);
+}
+
+static BT_INLINE bt_u32 bt_count_bits(bt_u32 x)
+{
+	x -= x >> 1 & 0x55555555u;
+	x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
+	return ((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
+}
+
+static BT_INLINE int bt_mse_asks(const struct bt_pkt *p, struct bt_flow *f)
+{
+	bt_u64 asked = p->seq - f->ask_seq, got = p->ack - f->ask_ack; /* since the first of the row */
+
+	if (f->misses >= BT_ASK_MISSES || p->payload_len <= BT_HAVE_LEN || p->payload_len > BT_ASK_MAX)
+		return 0;
+	if (!bt_is_ask_length(p->payload_len)) {
+		f->asks = 0;
+		f->misses++;
+		return 0;
+	}
+	if (f->asks && got * BT_REQUEST_LEN > asked * BT_PIECE_LEN + BT_ASK_BEFORE * BT_REQUEST_LEN) {
+		f->asks = 0; /* more than was asked for */
+		f->misses++;
+	}
+	if (!f->asks) {
+		f->ask_seq = p->seq;
+		f->ask_ack = p->ack;
+		f->ask_lengths = 0;
+	} else if (5 * got * BT_REQUEST_LEN < 2 * asked * BT_PIECE_LEN) {
+		return 0; /* they are still to come */
+	}
+	f->ask_lengths |= p->payload_len <= BT_ASK_BARE ? 1 : 2u << (p->payload_len * 0x9e3779b1u >> 27) % 31;
+	return ++f->asks >= BT_ASKS && (f->ask_lengths & 1) && bt_count_bits(f->ask_lengths) >= BT_ASK_LENGTHS;
+}
+
+/* An opening was there; its client may have given itself away since, and what follows may. */
+static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
+{
+	const struct bt_pkt *p = &s->pkt;
+	const struct bt_tuple *t = &p->tuple;
+	struct bt_flow *f = &s->flow;
+	bt_u8 side = bt_client_side(c, t);
+
+	if (side != BT_SIDE_NONE && bt_mse_proves(c, s, bt_client_find(c, side == BT_SIDE_SRC ? &t->src : &t->dst), bt_now(c)))
+		return 1;
+	if (f->seen >= BT_MSE_LOOK || ((f->flags & BT_F_ORDERED) && (int)(p->seq - f->next_seq) < 0))
+		return 0;
+	return bt_mse_write(p, f) || bt_mse_asks(p, f);
+}
+BT_STAGE(mse_open)
 
 enum { BT_HTTP_SEGMENTS = 32 }; /* pieces of one request that user space is given */
 enum { BT_HELLO_SEGMENTS = 3 }; /* and of a ClientHello, after the first */
@@ -540,6 +617,10 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	struct bt_facts *x = &s->facts;
 	int starts;
 
+	if (f->mse == BT_MSE_OPEN && bt_run_mse_open(c, s)) {
+		s->evidence = BT_EV_MSE_HANDSHAKE;
+		return BT_J_PROVES;
+	}
 	/* A segment from before what was seen is a retransmission, or the stream's start overtaken by
 	 * what follows it; after a gap nothing continues. */
 	if (f->flags & BT_F_ORDERED) {
@@ -551,14 +632,10 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 			return BT_J_PROVES;
 		}
 		if (p->seq != f->next_seq)
-			f->matched = f->run_seq = 0;
+			f->matched = 0;
 	}
 	f->next_seq = p->seq + p->payload_len;
 	f->flags |= BT_F_ORDERED | (s->mirror.flags & BT_F_PROXY);
-	if (f->mse == BT_MSE_DONE && bt_mse_piece(s)) {
-		s->evidence = BT_EV_MSE_HANDSHAKE;
-		return BT_J_PROVES;
-	}
 	if (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched)
 		return BT_J_NOTHING;
 	bt_find_tcp_facts(s);
@@ -739,19 +816,6 @@ static BT_INLINE void bt_new_flow(struct bt_ctx *c, struct bt_scratch *s, bt_u64
 	bt_count(c, BT_S_NEW_FLOWS);
 }
 
-static BT_INLINE int bt_is_whitelisted_port(const struct bt_config *cfg, const struct bt_tuple *t)
-{
-	bt_u32 i;
-
-	for (i = 0; i < BT_WHITELIST_PORTS; i++) {
-		if (i >= cfg->port_count)
-			break;
-		if (cfg->ports[i] == t->sport || cfg->ports[i] == t->dport)
-			return 1;
-	}
-	return 0;
-}
-
 static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
@@ -794,7 +858,7 @@ static BT_INLINE int bt_fan_out(struct bt_ctx *c, struct bt_scratch *s)
 	struct bt_fanout *x;
 
 	if (!cfg || !cfg->fanout_hosts || s->mirror.last_seen_ns || !bt_is_inside(c, &t->src) || bt_is_inside(c, &t->dst) ||
-	    bt_is_whitelisted_port(cfg, t) || bt_is_relay(c, &t->dst))
+	    bt_run_exempt_port(c, s) || bt_is_relay(c, &t->dst))
 		return 0;
 	x = bt_fanout_find(c, &t->src);
 	if (!x || now - x->window_ns > BT_FANOUT_NS) {
@@ -827,7 +891,7 @@ static BT_INLINE int bt_flow_is_settled(struct bt_ctx *c, const struct bt_flow *
 		return 0;
 	/* Judged where it was first seen, or looked at for long enough. */
 	return f->owner != bt_owner(c) || (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched &&
-					   (f->mse != BT_MSE_DONE || f->seen >= BT_MSE_LOOK));
+					   (f->mse != BT_MSE_OPEN || f->seen >= BT_MSE_LOOK));
 }
 
 static BT_INLINE enum bt_action bt_pass_settled(struct bt_flow *f, bt_u16 epoch)
@@ -962,15 +1026,18 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}
 	if (found) {
-		if (bt_flow_is_settled(c, found))
-			return bt_pass_settled(found, epoch);
+		if (bt_flow_is_settled(c, found)) {
+			if (found->mse != BT_MSE_OPEN || found->epoch == epoch)
+				return bt_pass_settled(found, epoch);
+			found->epoch = epoch;
+		}
 		s->flow = *found;
 		s->is_new = 0;
 	} else {
 		s->is_new = 1;
 		bt_new_flow(c, s, now);
 		if (bt_is_allowed(c, &p->tuple.src) || bt_is_allowed(c, &p->tuple.dst) ||
-		    ((cfg->flags & BT_C_STRICT_PORTS) && bt_is_whitelisted_port(cfg, &p->tuple))) {
+		    ((cfg->flags & BT_C_STRICT_PORTS) && bt_run_exempt_port(c, s))) {
 			s->flow.verdict = BT_V_ALLOWED;
 			bt_flow_store(c, &p->tuple, &s->flow);
 			return BT_ACT_PASS;

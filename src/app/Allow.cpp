@@ -12,14 +12,12 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct AllowOptions {
     std::string prefix, duration, comment;
     Format format = Format::human;
 };
 
-int list_command(const std::string& instance, Format format, Io& io) {
+int list_allowed(const std::string& instance, Format format, Io& io) {
     const auto maps = bpf::open_pinned_maps(instance);
     if (!maps)
         return fail(io, maps.error());
@@ -113,7 +111,7 @@ void add_allow(CommandLine& line) {
     CLI::App* list = line.command("list", "Show the allowlist", allow);
     add_format(list, options->format, {Format::human, Format::json, Format::csv});
     list->footer("Example:\n  btblock allow list");
-    line.on(list, [&line, options](Io& io) { return list_command(line.instance(), options->format, io); });
+    line.on(list, [&line, options](Io& io) { return list_allowed(line.instance(), options->format, io); });
 
     CLI::App* add = line.command("add", "Allow an address or a prefix", allow);
     add->add_option("PREFIX", options->prefix, "192.0.2.7, 192.0.2.0/24, 2001:db8::/48")->required();

@@ -14,10 +14,9 @@
 namespace btblock::app {
 
 // As allow_json() makes them, by prefix; expired ones are left out.
-std::vector<nlohmann::ordered_json> live_allow(std::vector<std::pair<bt_lpm_key, bt_allow>> entries,
-                                               const Clocks& clocks);
-std::string allow_text(const std::vector<nlohmann::ordered_json>& entries, std::size_t width = 0);
-std::string allow_csv(const std::vector<nlohmann::ordered_json>& entries);
+std::vector<Json> live_allow(std::vector<std::pair<bt_lpm_key, bt_allow>> entries, const Clocks& clocks);
+std::string allow_text(const std::vector<Json>& entries, std::size_t width = 0);
+std::string allow_csv(const std::vector<Json>& entries);
 
 class CommandLine;
 void add_allow(CommandLine& line);

@@ -22,8 +22,6 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct CaptureReport {
     std::string file;    // as given
     std::string capture; // without folder

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "app/BanTable.h"
 
+#include "core/Clock.h"
+
 #include <algorithm>
 #include <cstring>
 
 namespace btblock::app {
 
 namespace {
-
-constexpr std::uint64_t never = ~0ULL;
 
 ListedBan listed(const bt_addr& key, const bt_ban& value) {
     policy::BanDecision target{net::Address(key), (value.flags & BT_BAN_SUBNET64) != 0, std::nullopt};

@@ -6,6 +6,7 @@
 #include "app/StateFile.h"
 #include "bpf/Pins.h"
 #include "control/Client.h"
+#include "core/Clock.h"
 #include "core/Config.h"
 #include "core/Duration.h"
 #include "net/Inside.h"
@@ -23,9 +24,6 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-constexpr std::uint64_t never = ~std::uint64_t{0};
 constexpr std::size_t largest_import = 512 << 20; // bytes of a file
 constexpr std::string_view csv_header = "address,ports,created,expires,evidence,hits,manual,comment";
 
@@ -340,7 +338,7 @@ struct BanOptions {
     Format format = Format::human;
 };
 
-int list_command(const std::string& instance, Format format, Io& io) {
+int list_bans(const std::string& instance, Format format, Io& io) {
     const auto maps = bpf::open_pinned_maps(instance);
     if (!maps)
         return fail(io, maps.error());
@@ -436,10 +434,10 @@ int import_command(const std::string& instance, const BanOptions& options, Io& i
 
 int export_command(const std::string& instance, const BanOptions& options, Io& io) {
     if (options.file.empty() || options.file == "-")
-        return list_command(instance, options.format, io);
+        return list_bans(instance, options.format, io);
     std::ostringstream text;
     Io capture{text, io.err};
-    if (const int code = list_command(instance, options.format, capture); code != 0)
+    if (const int code = list_bans(instance, options.format, capture); code != 0)
         return code;
     errno = 0;
     std::ofstream file(options.file, std::ios::binary | std::ios::trunc);
@@ -562,7 +560,7 @@ void add_bans(CommandLine& line) {
     CLI::App* list = line.command("list", "Show the bans", bans);
     add_format(list, options->format, {Format::human, Format::json, Format::csv});
     list->footer("Examples:\n  btblock bans list\n  btblock bans list -o csv > bans.csv");
-    line.on(list, [&line, options](Io& io) { return list_command(line.instance(), options->format, io); });
+    line.on(list, [&line, options](Io& io) { return list_bans(line.instance(), options->format, io); });
 
     CLI::App* add = line.command("add", "Ban an address, an IPv6 /64, or one port of an address", bans);
     add->add_option("ADDRESS", options->address, "192.0.2.7, 2001:db8::/64, 192.0.2.7:6881, [2001:db8::1]:6881")

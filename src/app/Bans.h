@@ -17,14 +17,14 @@
 namespace btblock::app {
 
 // Live bans, as ban_json() makes them: those that end last come first, equal ones by address.
-Result<std::vector<nlohmann::ordered_json>> read_bans(const bpf::Maps& maps, const Clocks& clocks);
-std::vector<nlohmann::ordered_json> live_bans(std::vector<std::pair<bt_addr, bt_ban>> entries, const Clocks& clocks);
+Result<std::vector<Json>> read_bans(const bpf::Maps& maps, const Clocks& clocks);
+std::vector<Json> live_bans(std::vector<std::pair<bt_addr, bt_ban>> entries, const Clocks& clocks);
 
 // Renderings of such a list. Pure.
-std::string bans_text(const std::vector<nlohmann::ordered_json>& bans, std::size_t width = 0);
-std::string bans_json(const std::vector<nlohmann::ordered_json>& bans); // {"bans":[...]}
-std::string bans_csv(const std::vector<nlohmann::ordered_json>& bans);
-std::string bans_plain(const std::vector<nlohmann::ordered_json>& bans); // one address or endpoint a line
+std::string bans_text(const std::vector<Json>& bans, std::size_t width = 0);
+std::string bans_json(const std::vector<Json>& bans); // {"bans":[...]}
+std::string bans_csv(const std::vector<Json>& bans);
+std::string bans_plain(const std::vector<Json>& bans); // one address or endpoint a line
 
 // The bans of a file in any of the three forms; which one shows in its first character that is no blank. Every bad line
 // is named: "NAME:LINE: what is wrong", ExitCode::usage.

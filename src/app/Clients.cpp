@@ -13,8 +13,6 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 int clients_command(const std::string& instance, Format format, Io& io) {
     const auto maps = bpf::open_pinned_maps(instance);
     if (!maps)

@@ -21,10 +21,10 @@ struct ClientCounts {
 using CountsByAddress = std::map<std::string, ClientCounts>; // key: the address as text
 
 // Those with a detection first, then by how recently they were active.
-std::vector<nlohmann::ordered_json> listed_clients(std::vector<std::pair<bt_addr, bt_client>> entries,
-                                                   const CountsByAddress& counts, const Clocks& clocks);
-std::string clients_text(const std::vector<nlohmann::ordered_json>& clients, std::size_t width = 0);
-std::string clients_csv(const std::vector<nlohmann::ordered_json>& clients);
+std::vector<Json> listed_clients(std::vector<std::pair<bt_addr, bt_client>> entries, const CountsByAddress& counts,
+                                 const Clocks& clocks);
+std::string clients_text(const std::vector<Json>& clients, std::size_t width = 0);
+std::string clients_csv(const std::vector<Json>& clients);
 
 class CommandLine;
 void add_clients(CommandLine& line);

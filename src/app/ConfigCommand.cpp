@@ -2,14 +2,13 @@
 #include "app/ConfigCommand.h"
 
 #include "app/Command.h"
+#include "app/Render.h"
 
 #include <toml++/toml.h>
 
 namespace btblock::app {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 Json from_toml(const toml::node& node) {
     if (const auto text = node.value_exact<std::string>())

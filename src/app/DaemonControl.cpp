@@ -25,7 +25,7 @@ event::Event ban_event(event::EventType type, const ListedBan& ban, const std::s
     e.target = ban.text();
     e.message = message;
     if (type == event::EventType::ban)
-        e.ban_expires = ban.value.expires_ns == ~0ULL ? event::never : event::WallClock::now().at(ban.value.expires_ns);
+        e.ban_expires = ban.value.expires_ns == ~0ULL ? never : event::WallClock::now().at(ban.value.expires_ns);
     return e;
 }
 

@@ -11,16 +11,14 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::json;
-
-std::string word(const Json& object, const char* name) {
+std::string word(const nlohmann::json& object, const char* name) {
     if (!object.is_object())
         return {};
     const auto found = object.find(name);
     return found != object.end() && found->is_string() ? printable(found->get<std::string>()) : std::string();
 }
 
-std::string endpoint(const Json& event, const char* address, const char* port) {
+std::string endpoint(const nlohmann::json& event, const char* address, const char* port) {
     std::string host = word(event, address);
     const auto number = event.find(port);
     if (host.empty() || number == event.end() || !number->is_number_unsigned())
@@ -35,17 +33,17 @@ struct EventOptions {
 };
 
 int events_command(const std::string& instance, const EventOptions& options, Io& io) {
-    const Json request{{"command", "events"}, {"last", options.last}, {"follow", options.follow}};
-    const auto print = [&](const Json& event) {
+    const nlohmann::json request{{"command", "events"}, {"last", options.last}, {"follow", options.follow}};
+    const auto print = [&](const nlohmann::json& event) {
         if (options.format == Format::json)
-            io.out << event.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+            io.out << event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
         else
             io.out << event_text(event) << "\n";
     };
-    const auto print_answer = [&](const Json& answer) {
+    const auto print_answer = [&](const nlohmann::json& answer) {
         const auto events = answer.find("events");
         if (events != answer.end() && events->is_array())
-            for (const Json& event : *events)
+            for (const nlohmann::json& event : *events)
                 print(event);
         io.out.flush();
         return static_cast<bool>(io.out);
@@ -62,7 +60,7 @@ int events_command(const std::string& instance, const EventOptions& options, Io&
             if (options.format == Format::json) {
                 io.out << line << "\n";
             } else {
-                const Json event = Json::parse(line, nullptr, false);
+                const nlohmann::json event = nlohmann::json::parse(line, nullptr, false);
                 io.out << (event.is_object() ? event_text(event) : printable(line)) << "\n";
             }
             io.out.flush();
@@ -73,10 +71,10 @@ int events_command(const std::string& instance, const EventOptions& options, Io&
 
 } // namespace
 
-std::string event_text(const Json& event) {
-    static const Json nothing = Json::object();
+std::string event_text(const nlohmann::json& event) {
+    static const nlohmann::json nothing = nlohmann::json::object();
     const auto found = event.find("btblock");
-    const Json& own = found != event.end() && found->is_object() ? *found : nothing;
+    const nlohmann::json& own = found != event.end() && found->is_object() ? *found : nothing;
     std::string time = word(event, "timestamp");
     if (time.size() >= 19) { // seconds are enough for people
         time.resize(19);
@@ -84,7 +82,7 @@ std::string event_text(const Json& event) {
     }
     std::string evidence;
     if (const auto list = own.find("evidence"); list != own.end() && list->is_array())
-        for (const Json& name : *list)
+        for (const nlohmann::json& name : *list)
             if (name.is_string())
                 evidence += (evidence.empty() ? "" : "+") + printable(name.get<std::string>());
     std::string text = fmt::format("{} {:<9}", time, word(event, "event_type"));

@@ -15,8 +15,6 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr std::size_t flows_shown = 20;
 
 std::string how_long(const Json& entry) {

@@ -26,8 +26,8 @@ struct Findings {
     std::vector<std::pair<bt_tuple, bt_flow>> flows;      // where it takes part
 };
 
-nlohmann::ordered_json explain_json(const net::Address& address, const Findings& found, const Clocks& clocks);
-std::string explain_text(const nlohmann::ordered_json& explanation, std::size_t width = 0);
+Json explain_json(const net::Address& address, const Findings& found, const Clocks& clocks);
+std::string explain_text(const Json& explanation, std::size_t width = 0);
 
 class CommandLine;
 void add_explain(CommandLine& line);

@@ -15,8 +15,6 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 int flows_command(const std::string& instance, const FlowFilter& filter, Format format, Io& io) {
     const auto maps = bpf::open_pinned_maps(instance);
     if (!maps)

@@ -22,10 +22,10 @@ struct FlowFilter {
 std::string verdict_name(unsigned verdict);
 
 // Most recently seen first.
-std::vector<nlohmann::ordered_json> listed_flows(std::vector<std::pair<bt_tuple, bt_flow>> entries,
-                                                 const FlowFilter& filter, const Clocks& clocks);
-std::string flows_text(const std::vector<nlohmann::ordered_json>& flows, std::size_t width = 0);
-std::string flows_csv(const std::vector<nlohmann::ordered_json>& flows);
+std::vector<Json> listed_flows(std::vector<std::pair<bt_tuple, bt_flow>> entries, const FlowFilter& filter,
+                               const Clocks& clocks);
+std::string flows_text(const std::vector<Json>& flows, std::size_t width = 0);
+std::string flows_csv(const std::vector<Json>& flows);
 
 class CommandLine;
 void add_flows(CommandLine& line);

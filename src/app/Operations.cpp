@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "app/Operations.h"
 
+#include "core/Clock.h"
 #include "core/Evidence.h"
 
 #include <algorithm>
@@ -13,12 +14,9 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::json;
-
-constexpr std::uint64_t never = ~std::uint64_t{0};
 constexpr std::uint64_t longest_seconds = 100ull * 366 * 86400;
 
-Json error_object(const Error& failure) {
+nlohmann::json error_object(const Error& failure) {
     return {{"ok", false}, {"error", failure.message}, {"exit_code", static_cast<int>(failure.exit_code)}};
 }
 
@@ -80,14 +78,14 @@ Result<void> check_harmless(const OperationContext& context, const policy::BanDe
 }
 
 // The text of a member; an error when it is missing or something else.
-Result<std::string> text_member(const Json& object, const char* name) {
+Result<std::string> text_member(const nlohmann::json& object, const char* name) {
     const auto found = object.find(name);
     if (found == object.end() || !found->is_string())
         return error(fmt::format("\"{}\" must be text", name), ExitCode::usage);
     return found->get<std::string>();
 }
 
-Result<std::string> comment_member(const Json& object) {
+Result<std::string> comment_member(const nlohmann::json& object) {
     if (!object.contains("comment") || object["comment"].is_null())
         return std::string();
     auto comment = text_member(object, "comment");
@@ -97,7 +95,7 @@ Result<std::string> comment_member(const Json& object) {
     return comment;
 }
 
-Result<bool> flag_member(const Json& object, const char* name, bool otherwise) {
+Result<bool> flag_member(const nlohmann::json& object, const char* name, bool otherwise) {
     const auto found = object.find(name);
     if (found == object.end())
         return otherwise;
@@ -107,7 +105,8 @@ Result<bool> flag_member(const Json& object, const char* name, bool otherwise) {
 }
 
 // None: for ever.
-Result<std::optional<std::uint64_t>> seconds_member(const Json& request, std::optional<std::uint64_t> otherwise) {
+Result<std::optional<std::uint64_t>> seconds_member(const nlohmann::json& request,
+                                                    std::optional<std::uint64_t> otherwise) {
     const auto found = request.find("seconds");
     if (found == request.end())
         return otherwise;
@@ -118,7 +117,7 @@ Result<std::optional<std::uint64_t>> seconds_member(const Json& request, std::op
     return std::optional(found->get<std::uint64_t>());
 }
 
-Result<std::vector<std::uint16_t>> ports_member(const Json& object) {
+Result<std::vector<std::uint16_t>> ports_member(const nlohmann::json& object) {
     std::vector<std::uint16_t> ports;
     const auto found = object.find("ports");
     if (found == object.end() || found->is_null())
@@ -126,7 +125,7 @@ Result<std::vector<std::uint16_t>> ports_member(const Json& object) {
     if (!found->is_array() || found->size() > BT_BAN_PORTS)
         return error(fmt::format("\"ports\" must be a list of at most {} ports", static_cast<int>(BT_BAN_PORTS)),
                      ExitCode::usage);
-    for (const Json& port : *found) {
+    for (const nlohmann::json& port : *found) {
         if (!port.is_number_unsigned() || port < 1 || port > 65535)
             return error("a port must be a number from 1 to 65535", ExitCode::usage);
         ports.push_back(port.get<std::uint16_t>());
@@ -134,26 +133,26 @@ Result<std::vector<std::uint16_t>> ports_member(const Json& object) {
     return ports;
 }
 
-Result<std::uint32_t> evidence_member(const Json& object) {
+Result<std::uint32_t> evidence_member(const nlohmann::json& object) {
     std::uint32_t mask = 0;
     const auto found = object.find("evidence");
     if (found == object.end() || found->is_null())
         return mask;
     if (!found->is_array())
         return error("\"evidence\" must be a list", ExitCode::usage);
-    for (const Json& name : *found) {
+    for (const nlohmann::json& name : *found) {
         const auto known = name.is_string()
                                ? std::find(evidence_names.begin(), evidence_names.end(), name.get<std::string>())
                                : evidence_names.end();
         if (known == evidence_names.end())
-            return error("unknown evidence " + name.dump(-1, ' ', true, Json::error_handler_t::replace),
+            return error("unknown evidence " + name.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace),
                          ExitCode::usage);
         mask |= BT_EV_BIT(known - evidence_names.begin());
     }
     return mask;
 }
 
-Result<Json> add_ban(const OperationContext& context, const Json& request) {
+Result<nlohmann::json> add_ban(const OperationContext& context, const nlohmann::json& request) {
     const auto text = text_member(request, "address");
     if (!text)
         return text.error();
@@ -180,10 +179,10 @@ Result<Json> add_ban(const OperationContext& context, const Json& request) {
     added->target = *target; // the port of this request, not the first of all
     if (context.banned)
         context.banned(*added);
-    return Json{{"ban", ban_json(target->address.raw(), added->value, clocks)}};
+    return nlohmann::json{{"ban", ban_json(target->address.raw(), added->value, clocks)}};
 }
 
-Result<Json> delete_ban(const OperationContext& context, const Json& request) {
+Result<nlohmann::json> delete_ban(const OperationContext& context, const nlohmann::json& request) {
     const auto text = text_member(request, "address");
     if (!text)
         return text.error();
@@ -220,7 +219,7 @@ Result<Json> delete_ban(const OperationContext& context, const Json& request) {
                 return stored.error();
             if (context.unbanned)
                 context.unbanned(gone);
-            return Json{{"removed", 1}};
+            return nlohmann::json{{"removed", 1}};
         }
     }
     const auto erased = context.maps.bans.erase(key);
@@ -228,10 +227,10 @@ Result<Json> delete_ban(const OperationContext& context, const Json& request) {
         return erased.error();
     if (context.unbanned)
         context.unbanned(gone);
-    return Json{{"removed", 1}};
+    return nlohmann::json{{"removed", 1}};
 }
 
-Result<Json> flush_bans(const OperationContext& context) {
+Result<nlohmann::json> flush_bans(const OperationContext& context) {
     const BanTable table(context.maps.bans);
     const auto all = table.list();
     if (!all)
@@ -245,10 +244,10 @@ Result<Json> flush_bans(const OperationContext& context) {
         if (*erased && context.unbanned)
             context.unbanned(ban);
     }
-    return Json{{"removed", removed}};
+    return nlohmann::json{{"removed", removed}};
 }
 
-Result<Json> add_allow(const OperationContext& context, const Json& request) {
+Result<nlohmann::json> add_allow(const OperationContext& context, const nlohmann::json& request) {
     const auto text = text_member(request, "prefix");
     if (!text)
         return text.error();
@@ -270,10 +269,10 @@ Result<Json> add_allow(const OperationContext& context, const Json& request) {
     const auto forgotten = forget_flows(context.maps, *prefix);
     if (!forgotten)
         return forgotten.error();
-    return Json{{"allow", allow_json(prefix->lpm(), entry, clocks)}, {"forgotten", *forgotten}};
+    return nlohmann::json{{"allow", allow_json(prefix->lpm(), entry, clocks)}, {"forgotten", *forgotten}};
 }
 
-Result<Json> delete_allow(const OperationContext& context, const Json& request) {
+Result<nlohmann::json> delete_allow(const OperationContext& context, const nlohmann::json& request) {
     const auto text = text_member(request, "prefix");
     if (!text)
         return text.error();
@@ -289,10 +288,10 @@ Result<Json> delete_allow(const OperationContext& context, const Json& request) 
     const auto forgotten = forget_flows(context.maps, *prefix);
     if (!forgotten)
         return forgotten.error();
-    return Json{{"removed", 1}, {"forgotten", *forgotten}};
+    return nlohmann::json{{"removed", 1}, {"forgotten", *forgotten}};
 }
 
-Result<Json> dispatch(const OperationContext& context, const Json& request) {
+Result<nlohmann::json> dispatch(const OperationContext& context, const nlohmann::json& request) {
     const auto command = text_member(request, "command");
     if (!command)
         return command.error();
@@ -393,14 +392,14 @@ nlohmann::ordered_json allow_json(const bt_lpm_key& key, const bt_allow& entry, 
     return object;
 }
 
-Json ImportedBan::to_json() const {
-    Json object{{"address", text_of(target)}, {"ports", ports}, {"manual", manual}, {"comment", comment}};
-    object["expires"] = expires_wall_ns == never ? Json() : Json(utc_time(expires_wall_ns));
+nlohmann::json ImportedBan::to_json() const {
+    nlohmann::json object{{"address", text_of(target)}, {"ports", ports}, {"manual", manual}, {"comment", comment}};
+    object["expires"] = expires_wall_ns == never ? nlohmann::json() : nlohmann::json(utc_time(expires_wall_ns));
     object["evidence"] = evidence_list(evidence);
     return object;
 }
 
-Result<ImportedBan> imported_ban(const Json& entry) {
+Result<ImportedBan> imported_ban(const nlohmann::json& entry) {
     if (!entry.is_object())
         return error("a ban must be an object", ExitCode::usage);
     const auto text = text_member(entry, "address");
@@ -516,7 +515,7 @@ Result<std::size_t> import_bans(const OperationContext& context, const std::vect
     return imported;
 }
 
-Json perform(const OperationContext& context, const Json& request) {
+nlohmann::json perform(const OperationContext& context, const nlohmann::json& request) {
     auto answer = dispatch(context, request);
     if (!answer)
         return error_object(answer.error());

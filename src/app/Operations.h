@@ -39,8 +39,8 @@ Result<policy::BanDecision> parse_ban_target(std::string_view text);
 Result<void> check_comment(std::string_view comment);
 
 // A ban as the commands print it; times are UTC.
-nlohmann::ordered_json ban_json(const bt_addr& key, const bt_ban& ban, const Clocks& clocks);
-nlohmann::ordered_json allow_json(const bt_lpm_key& key, const bt_allow& entry, const Clocks& clocks);
+Json ban_json(const bt_addr& key, const bt_ban& ban, const Clocks& clocks);
+Json allow_json(const bt_lpm_key& key, const bt_allow& entry, const Clocks& clocks);
 
 // A ban out of an import, checked.
 struct ImportedBan {

@@ -12,7 +12,6 @@ namespace btblock::app {
 
 namespace {
 
-constexpr std::uint64_t never = ~std::uint64_t{0};
 constexpr std::uint64_t second_ns = 1'000'000'000;
 
 // Columns that a text takes on a terminal, as far as counting code points tells.

@@ -14,6 +14,8 @@
 
 namespace btblock::app {
 
+using Json = nlohmann::ordered_json; // what is printed: members in the contracts' order
+
 // 1234567 is "1,234,567".
 std::string grouped(std::uint64_t number);
 // "1 ban", "2 bans"

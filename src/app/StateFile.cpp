@@ -22,7 +22,6 @@ namespace btblock::app {
 
 namespace {
 
-constexpr std::uint64_t never = ~std::uint64_t{0};
 constexpr std::uint64_t ns_per_ms = 1'000'000;
 constexpr std::string_view magic = "btblock-state";
 constexpr unsigned version = 1;

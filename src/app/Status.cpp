@@ -20,8 +20,6 @@ namespace btblock::app {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 std::string xdp_mode_of(unsigned ifindex) {
     LIBBPF_OPTS(bpf_xdp_query_opts, opts);
     if (ifindex == 0 || bpf_xdp_query(static_cast<int>(ifindex), 0, &opts) < 0)

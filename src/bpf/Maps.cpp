@@ -16,6 +16,7 @@ Result<void> Maps::watch(const Fd& epoch) {
         return counter.error();
     bans.watched_by(*counter);
     sockets.watched_by(*counter);
+    clients.watched_by(*counter);
     allow.watched_by(*counter);
     return {};
 }

@@ -20,7 +20,7 @@ struct Maps {
     Map<bt_tuple, bt_flow> asked; // half-flows of the punt filter; not pinned
     WatchedMap<bt_endpoint, bt_mark> sockets;
     Map<bt_peer_key, bt_mark> peers;
-    Map<bt_addr, bt_client> clients;
+    WatchedMap<bt_addr, bt_client> clients;
     WatchedMap<bt_lpm_key, bt_allow> allow;
     Map<bt_lpm_key, bt_u32> inside;
     Map<bt_lpm_key, bt_u32> relays;

@@ -7,6 +7,8 @@
 
 namespace btblock {
 
+inline constexpr std::uint64_t never = ~std::uint64_t{0}; // when what does not expire expires, by either clock
+
 // Nanoseconds of the same clock that bpf_ktime_get_ns() and its coarse sibling read.
 inline std::uint64_t monotonic_ns() noexcept {
     timespec t{};

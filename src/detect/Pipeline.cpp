@@ -125,10 +125,13 @@ struct PipelineState final : Tables {
     }
     void client_seen(const bt_addr& client, std::uint32_t evidence, std::uint64_t now_ns) override {
         bt_client& known = clients[client];
+        if (known.active_until_ns <= now_ns)
+            advance_epoch();
         known.active_until_ns = now_ns + BT_CLIENT_TTL_NS;
         known.evidence |= evidence;
         ++known.detections;
     }
+    void advance_epoch() { epoch = epoch == 0xffff ? 1 : static_cast<bt_u16>(epoch + 1); }
     void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) override {
         peers[peer] = {now_ns + BT_PEER_TTL_NS, 0, evidence, 0};
     }
@@ -148,6 +151,7 @@ struct PipelineState final : Tables {
     Scorer scorer;
     std::uint64_t now = 0;
     std::uint32_t emitted = 0; // evidence of the packet at hand
+    bt_u16 epoch = 1;
 };
 
 } // namespace btblock::detect
@@ -256,11 +260,13 @@ static void bt_find_tcp_facts(bt_scratch* s) {
     bt_tcp_facts(&s->head, s->flow.matched, &s->facts);
 }
 
-static bt_u16 bt_epoch_now(bt_ctx*) {
-    return 1; // every packet walks the whole path here
+static bt_u16 bt_epoch_now(bt_ctx* c) {
+    return c->state->epoch;
 }
 
-static void bt_epoch_advance(bt_ctx*) {}
+static void bt_epoch_advance(bt_ctx* c) {
+    c->state->advance_epoch();
+}
 
 static int bt_flow_rate_ok(bt_ctx*) {
     return 1;

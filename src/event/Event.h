@@ -3,6 +3,7 @@
 #pragma once
 
 #include "btblock/abi.h"
+#include "core/Clock.h"
 #include "net/Address.h"
 
 #include <cstdint>
@@ -18,7 +19,6 @@ namespace btblock::event {
 enum class EventType { detection, ban, unban, condemn, health, suppressed };
 
 inline constexpr int event_schema = 1;
-inline constexpr std::uint64_t never = ~std::uint64_t{0};
 
 // Times are wall-clock nanoseconds since the epoch; ports are in host byte order. What is unknown stays empty or zero
 // and is left out of the output.

@@ -73,6 +73,10 @@ public:
         tcp_option_words_ = words;
         return *this;
     }
+    Packet& acknowledges(std::uint32_t value) {
+        ack_ = value;
+        return *this;
+    }
     Packet& seq(std::uint32_t value) {
         seq_ = value;
         return *this;
@@ -119,7 +123,7 @@ private:
     [[nodiscard]] std::string transport() const {
         if (proto_ == 17)
             return be(sport_, 2) + be(dport_, 2) + be(8 + payload_.size(), 2) + be(0, 2) + payload_;
-        return be(sport_, 2) + be(dport_, 2) + be(seq_, 4) + be(1, 4) + be((5 + tcp_option_words_) << 4, 1) +
+        return be(sport_, 2) + be(dport_, 2) + be(seq_, 4) + be(ack_, 4) + be((5 + tcp_option_words_) << 4, 1) +
                be(flags_, 1) + be(65535, 2) + be(0, 4) + std::string(4 * tcp_option_words_, '\x01') + payload_;
     }
     [[nodiscard]] std::string v4() const {
@@ -156,7 +160,7 @@ private:
     unsigned ip_option_words_ = 0, tcp_option_words_ = 0, fragment_ = 0;
     bool fragmented_ = false;
     int ip_length_ = -1;
-    std::uint32_t seq_ = 1000;
+    std::uint32_t seq_ = 1000, ack_ = 1;
     unsigned flags_ = ack | psh;
     std::string payload_;
 };

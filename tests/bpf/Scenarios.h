@@ -134,9 +134,9 @@ struct Addresses {
 
 // Turns 1 to 5 of an encrypted peer connection; `last` is what the fifth turn must lead to.
 inline std::vector<Step> mse_turns(const std::string& client, const std::string& remote, std::uint16_t sport,
-                                   unsigned seed, Expect third, Expect fifth) {
+                                   unsigned seed, Expect third, Expect fifth, std::size_t pad = 0) {
     Stream a(client, sport, remote, 51000), b(remote, 51000, client, sport);
-    return {{a.next(noise(96 + 100, seed)), Expect::pass},
+    return {{a.next(noise(96 + (pad ? pad : seed), seed)), Expect::pass},
             {b.next(noise(96 + 301, seed + 1)), Expect::pass},
             {a.next(noise(56 + 33, seed + 2)), third},
             {b.next(noise(14 + 200, seed + 3)), third == Expect::drop ? Expect::drop : Expect::pass},
@@ -351,33 +351,37 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         const auto append = [](Scenario& to, const std::vector<Step>& steps) {
             to.steps.insert(to.steps.end(), steps.begin(), steps.end());
         };
-        Scenario two{"MSE, two peers", mse_turns(a.client, a.remote, 42002, 40, pass, pass)};
-        append(two, mse_turns(a.client, a.other, 42003, 50, pass, drop));
-        all.push_back(two);
-        Scenario unusual{"MSE, two peers, an unusual last turn between",
-                         mse_turns(a.client, a.remote, 42012, 40, pass, pass)};
-        append(unusual, mse_turns(a.client, a.other, 42014, 44, pass, pass));
-        unusual.steps.back().packet = Stream(a.client, 42014, a.other, 51000, 1000 + 196 + 89).next(noise(301, 49));
-        append(unusual, mse_turns(a.client, a.other, 42003, 50, pass, pass));
-        all.push_back(unusual);
-        Scenario same{"MSE, the same peer twice", mse_turns(a.client, a.remote, 42004, 60, pass, pass)};
-        for (const Step& s : mse_turns(a.client, a.remote, 42005, 70, pass, pass))
-            same.steps.push_back(s);
-        all.push_back(same);
+        Scenario many{"MSE, many peers, nothing else known", {}};
+        for (unsigned i = 0; i < 5; ++i)
+            append(many, mse_turns(a.client, i % 2 ? a.other : a.remote, static_cast<std::uint16_t>(42020 + i),
+                                   40 + 7 * i, pass, pass));
+        all.push_back(many);
+        Scenario late{"MSE, the client gives itself away later", mse_turns(a.client, a.remote, 42002, 40, pass, pass)};
+        Stream on(a.client, 42002, a.remote, 51000, 1000 + 96 + 40 + 89 + 68);
+        append(late, {{udp(7000, 1337, tracker_connect()), drop}, {on.next(noise(33, 47)), drop}});
+        all.push_back(late);
+        Scenario later{"MSE, the client gives itself away after long",
+                       mse_turns(a.client, a.remote, 42003, 50, pass, pass)};
+        Stream data(a.remote, 51000, a.client, 42003, 1000 + 397 + 214);
+        for (unsigned i = 0; i < 120; ++i)
+            later.steps.push_back({data.next(noise(1448, 55 + i)), pass});
+        append(later, {{udp(7000, 1337, tracker_connect()), drop}, {data.next(noise(1448, 54)), drop}});
+        all.push_back(later);
+        // Requests of one size, as programs send that poll: the third such connection shows that they are no keys.
+        Scenario polls{"MSE-like, the same first turn thrice", {{udp(7000, 1337, tracker_connect()), drop}}};
+        append(polls, mse_turns(a.client, a.remote, 42004, 60, drop, drop, 77));
+        append(polls, mse_turns(a.client, a.other, 42005, 65, drop, drop, 77));
+        append(polls, mse_turns(a.client, a.other, 42008, 70, pass, pass, 77));
+        append(polls, mse_turns(a.client, a.remote, 42009, 75, pass, pass, 77));
+        all.push_back(polls);
         // A conversation of random messages whose turns are not those of MSE.
         Stream out(a.client, 42006, a.remote, 9443), back(a.remote, 9443, a.client, 42006);
-        const std::vector<Step> random{
-            {out.next(noise(200, 75)), pass}, {back.next(noise(1200, 76)), pass}, {out.next(noise(300, 77)), pass}};
+        const std::vector<Step> random{{out.next(noise(200, 75)), pass}, {back.next(noise(1200, 76)), pass}};
         Scenario mixed{"MSE, active client that has other random streams",
                        {{udp(7000, 1337, tracker_connect()), drop}}};
         append(mixed, random);
         append(mixed, mse_turns(a.client, a.remote, 42007, 78, pass, pass));
         all.push_back(mixed);
-        Scenario apart{"MSE, two peers, and other random streams",
-                       mse_turns(a.client, a.remote, 42008, 82, pass, pass)};
-        append(apart, random);
-        append(apart, mse_turns(a.client, a.other, 42009, 88, pass, pass));
-        all.push_back(apart);
     }
 
     {
@@ -403,7 +407,7 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     for (const unsigned piece : {16397u, 16400u}) {
         // the block of a piece message, 4 + 9 + 16384 bytes, and what is not one
         const auto port = static_cast<std::uint16_t>(42000 + piece % 100);
-        Stream out(a.client, port, a.remote, 51000, 1000 + 196 + 89 + 68),
+        Stream out(a.client, port, a.remote, 51000, 1000 + 186 + 89 + 68),
             back(a.remote, 51000, a.client, port, 1000 + 397 + 214);
         Scenario s{"MSE, a write of " + std::to_string(piece), mse_turns(a.client, a.remote, port, 90, pass, pass)};
         s.steps.push_back({back.next(noise(295, 91)), pass});
@@ -419,24 +423,34 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         all.push_back(s);
     }
 
-    for (const unsigned request : {17u, 18u}) {
-        // a relay cuts the blocks into pieces of its own; three segments of requests settle it
-        const auto port = static_cast<std::uint16_t>(42200 + request);
-        Stream out(a.client, port, a.remote, 51000, 1000 + 196 + 89 + 68),
+    // Segments of requests, each with as many blocks got meanwhile as `share` hundredths of what was asked for.
+    const auto asking = [&](const std::string& name, std::uint16_t port, const std::vector<unsigned>& lengths,
+                            unsigned share, std::size_t dropped) {
+        Scenario s{"MSE, " + name, mse_turns(a.client, a.remote, port, 95, pass, pass)};
+        Stream out(a.client, port, a.remote, 51000, 1000 + 96 + 95 + 89 + 68),
             back(a.remote, 51000, a.client, port, 1000 + 397 + 214);
-        Scenario s{"MSE, segments of " + std::to_string(request), mse_turns(a.client, a.remote, port, 95, pass, pass)};
         s.steps.push_back({back.next(noise(295, 96)), pass});
-        s.steps.push_back({out.next(noise(278, 97)), pass});
-        for (unsigned round = 0; round < 4; ++round) {
-            for (unsigned i = 0; i < 6; ++i)
-                s.steps.push_back({back.next(noise(2048, 98 + i)), pass});
-            s.steps.push_back(
-                {out.next(noise((round + 1) * request, 110 + round)), request == 17 && round >= 2 ? drop : pass});
-            if (s.steps.back().expect == drop)
-                break;
+        s.steps.push_back({out.next(noise(287, 97)), pass}); // the extension handshake
+        const std::uint32_t start = back.seq();
+        unsigned asked = 0;
+        for (std::size_t i = 0; i < lengths.size(); ++i) {
+            if (i == 1)
+                s.steps.push_back({back.next(noise(2048, 98)), pass});
+            s.steps.push_back({out.next(noise(lengths[i], 110 + static_cast<unsigned>(i)))
+                                   .acknowledges(start + asked / 17 * 16397 / 100 * share),
+                               i >= dropped ? drop : pass});
+            asked += lengths[i];
         }
         all.push_back(s);
-    }
+    };
+    asking("requests", 42217, {34, 51, 17, 68, 102, 34}, 80, 4);
+    asking("requests and haves", 42218, {34, 77, 145, 145, 9, 290, 247}, 50, 5);
+    asking("requests of whole pieces", 42219, {26, 78, 104, 182, 130}, 90, 4);
+    asking("requests of one length", 42220, {136, 136, 136, 136, 136, 136, 136, 136}, 80, 99);
+    asking("requests of two lengths", 42221, {136, 34, 136, 34, 136, 34, 136, 34}, 80, 99);
+    asking("segments of other lengths", 42222, {36, 54, 18, 72, 108, 36}, 80, 99);
+    asking("more than was asked for", 42223, {34, 51, 17, 68, 102, 34, 85}, 400, 99);
+    asking("little of what was asked for", 42224, {34, 51, 17, 68, 102, 34, 85}, 20, 99);
 
     {
         Stream out(a.client, 42300, a.remote, 1080), back(a.remote, 1080, a.client, 42300);

@@ -14,6 +14,7 @@
 #include "app/Render.h"
 #include "app/Status.h"
 #include "app/Watch.h"
+#include "core/Clock.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -34,7 +35,6 @@ namespace btblock::app {
 namespace {
 
 constexpr std::uint64_t second = BT_NSEC_PER_SEC;
-constexpr std::uint64_t never = ~std::uint64_t{0};
 // Monday, 2026-11-23 01:00:00 UTC; the machine has run for a day.
 constexpr Clocks clocks{86400 * second, 1795395600ull * second};
 
@@ -688,7 +688,7 @@ TEST(Clients, OnlyThoseThatShowedSomething) {
     active.evidence = BT_EV_BIT(BT_EV_DHT_QUERY);
     old.active_until_ns = clocks.monotonic_ns - 1;
     old.detections = 1;
-    suspect.mse_until_ns = never;
+    suspect.random_until_ns = never;
     const auto clients =
         listed_clients({{addr("10.0.0.3"), old}, {addr("10.0.0.2"), active}, {addr("10.0.0.4"), suspect}},
                        {{"10.0.0.2", {2, 5}}}, clocks);

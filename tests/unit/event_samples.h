@@ -65,7 +65,7 @@ inline std::vector<Event> all() {
     manual.mode = "enforce";
     manual.peer = *btblock::net::Address::parse("2001:db8:1:2::");
     manual.target = "2001:db8:1:2::/64";
-    manual.ban_expires = btblock::event::never;
+    manual.ban_expires = btblock::never;
     manual.message = "complaint 17, \"quoted\"";
     events.push_back(manual);
     manual.type = EventType::unban;

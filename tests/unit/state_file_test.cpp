@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "app/StateFile.h"
+#include "core/Clock.h"
 
 #include "net/Address.h"
 
@@ -16,7 +17,6 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr std::uint64_t never = ~std::uint64_t{0};
 constexpr std::uint64_t second = BT_NSEC_PER_SEC;
 constexpr Clocks clocks{1000 * second, 1'800'000'000 * second};
 

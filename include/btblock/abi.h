@@ -219,9 +219,11 @@ struct bt_client {
 	bt_u64 syn_until_ns;
 	bt_u16 syn_sport; /* the socket that sent it */
 	bt_u16 syn_dport;
-	bt_u16 mse_first; /* length of the first turn of its last MSE-shaped opening */
-	bt_u8 mse_same;   /* openings before that with the same, saturated at 2 */
-	bt_u8 pad;
+	bt_u16 mse_first; /* its last MSE-shaped opening: length of the first turn, remote end, when */
+	bt_u16 mse_port;
+	struct bt_addr mse_peer;
+	bt_u32 mse_seen_s;
+	bt_u32 mse_same;        /* such openings in a row that resembled each other, saturated at 3 */
 	bt_u64 random_until_ns; /* until then: it has random-looking streams that are not MSE */
 };
 
@@ -356,7 +358,7 @@ BT_STATIC_ASSERT(sizeof(struct bt_allow) == 56, "bt_allow");
 BT_STATIC_ASSERT(sizeof(struct bt_flow) == 64, "bt_flow");
 BT_STATIC_ASSERT(sizeof(struct bt_ban) == 96, "bt_ban");
 BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
-BT_STATIC_ASSERT(sizeof(struct bt_client) == 72, "bt_client");
+BT_STATIC_ASSERT(sizeof(struct bt_client) == 96, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
 BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
 BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 8 * BT_S_COUNT + 56, "bt_percpu");

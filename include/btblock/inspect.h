@@ -395,6 +395,12 @@ static BT_INLINE int bt_is_mse_first(bt_u32 len)
 	return len >= BT_MSE_FIRST && len <= BT_MSE_FIRST_MAX;
 }
 
+/* eDonkey's obfuscation exchanges keys of the same size, with paddings of at most 15 bytes. */
+static BT_INLINE int bt_is_ed2k(bt_u32 first, bt_u32 second)
+{
+	return first > BT_MSE_FIRST && first <= BT_MSE_FIRST + 17 && second > BT_MSE_FIRST + 6 && second <= BT_MSE_FIRST + 22;
+}
+
 static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 {
 	struct bt_flow *f = &s->flow, *m = &s->mirror;
@@ -420,7 +426,7 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 	if (f->turn == 2) {
 		fits = !bt_is_mse_first(m->turn_len) || f->turn_len <= BT_MSE_FIRST_MAX;
 	} else if (f->turn == 3) {
-		if (was == 1 && bt_is_mse_first(mine) && bt_is_mse_first(m->turn_len)) {
+		if (was == 1 && bt_is_mse_first(mine) && bt_is_mse_first(m->turn_len) && !bt_is_ed2k(mine, m->turn_len)) {
 			f->mse = BT_MSE_KEYS;
 			s->mse_first = (bt_u16)mine;
 		}
@@ -450,13 +456,34 @@ static BT_INLINE int bt_mse_proves(struct bt_ctx *c, struct bt_scratch *s, const
 	       client->random_until_ns <= now && !bt_run_exempt_port(c, s);
 }
 
-/* Paddings are of random lengths: equal first turns, three in a row, are another protocol's requests. */
-enum { BT_MSE_SAME = 2 };
+/*
+ * Paddings are of random lengths, and a client keeps one connection to a peer: four openings in a row
+ * with the same first turn, or to the same port of a host within a minute each, are a program that
+ * asks its server.
+ */
+enum { BT_MSE_SAME = 3, BT_MSE_AGAIN_S = 60 };
+
+static BT_INLINE int bt_mse_repeats(struct bt_client *k, bt_u16 first, const struct bt_addr *peer, bt_u16 port, bt_u64 now)
+{
+	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC);
+	int same = (first == k->mse_first && first != BT_MSE_FIRST) ||
+		   (port == k->mse_port && now_s - k->mse_seen_s < BT_MSE_AGAIN_S && bt_addr_equal(peer, &k->mse_peer));
+
+	if (!same)
+		k->mse_same = 0;
+	else if (k->mse_same < BT_MSE_SAME)
+		k->mse_same++;
+	k->mse_first = first;
+	k->mse_port = port;
+	k->mse_peer = *peer;
+	k->mse_seen_s = now_s;
+	return k->mse_same == BT_MSE_SAME;
+}
 
 static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
-	const struct bt_addr *inside;
+	const struct bt_addr *inside, *outside;
 	bt_u64 now = bt_now(c);
 	struct bt_client *client;
 	struct bt_flow *mirror;
@@ -474,20 +501,15 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 	if (mirror)
 		mirror->mse = s->flow.mse; /* either side may be the one that asks */
 	inside = side == BT_SIDE_SRC ? &t->src : &t->dst;
+	outside = side == BT_SIDE_SRC ? &t->dst : &t->src;
 	client = bt_client_find(c, inside);
 	known = client != 0;
 	if (!known)
 		client = bt_new_client(c, now);
 	if (!client)
 		return 0;
-	if (s->mse_first) {
-		if (s->mse_first != client->mse_first || s->mse_first == BT_MSE_FIRST)
-			client->mse_same = 0;
-		else if (client->mse_same < BT_MSE_SAME)
-			client->mse_same++;
-		client->mse_first = s->mse_first;
-	}
-	if (fit == BT_FIT_BROKEN || client->mse_same == BT_MSE_SAME)
+	if (fit == BT_FIT_BROKEN ||
+	    (s->mse_first && bt_mse_repeats(client, s->mse_first, outside, side == BT_SIDE_SRC ? t->dport : t->sport, now)))
 		client->random_until_ns = now + BT_CLIENT_TTL_NS;
 	if (!known)
 		bt_client_store(c, inside, client);
@@ -510,9 +532,10 @@ enum {
 	BT_PIECE_LEN = 13 + 16384,
 	BT_REQUEST_LEN = 17,
 	BT_HAVE_LEN = 9,
-	BT_MSE_RUNS = 6,    /* ends of writes that are tried */
-	BT_ASKS = 5,        /* segments of requests in a row */
-	BT_ASK_LENGTHS = 4, /* of so many lengths */
+	BT_MSE_RUNS = 6,       /* ends of writes that are tried */
+	BT_ASKS = 5,           /* segments of requests in a row */
+	BT_ASK_LENGTHS = 4,    /* of so many lengths */
+	BT_ASK_FIRST = 6 * 17, /* a row begins with few: longer ones may be another message by chance */
 	BT_ASK_BARE = 34,
 	BT_ASK_MAX = 1024,
 	BT_ASK_BEFORE = 6 * (13 + 16384), /* bytes of blocks asked for before the row, and of other messages */
@@ -572,6 +595,8 @@ static BT_INLINE int bt_mse_asks(const struct bt_pkt *p, struct bt_flow *f)
 		f->misses++;
 	}
 	if (!f->asks) {
+		if (p->payload_len > BT_ASK_FIRST)
+			return 0;
 		f->ask_seq = p->seq;
 		f->ask_ack = p->ack;
 		f->ask_lengths = 0;

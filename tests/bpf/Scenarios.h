@@ -367,13 +367,30 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
             later.steps.push_back({data.next(noise(1448, 55 + i)), pass});
         append(later, {{udp(7000, 1337, tracker_connect()), drop}, {data.next(noise(1448, 54)), drop}});
         all.push_back(later);
-        // Requests of one size, as programs send that poll: the third such connection shows that they are no keys.
-        Scenario polls{"MSE-like, the same first turn thrice", {{udp(7000, 1337, tracker_connect()), drop}}};
-        append(polls, mse_turns(a.client, a.remote, 42004, 60, drop, drop, 77));
-        append(polls, mse_turns(a.client, a.other, 42005, 65, drop, drop, 77));
-        append(polls, mse_turns(a.client, a.other, 42008, 70, pass, pass, 77));
-        append(polls, mse_turns(a.client, a.remote, 42009, 75, pass, pass, 77));
+        // Requests of one size, or again and again to one server: the fourth such connection shows what they are.
+        Scenario polls{"MSE-like, the same first turn again", {{udp(7000, 1337, tracker_connect()), drop}}};
+        Scenario one{"MSE-like, the same server again", polls.steps};
+        Scenario peers{"MSE, different peers and turns", polls.steps};
+        for (unsigned i = 0; i < 6; ++i) {
+            const auto port = static_cast<std::uint16_t>(42030 + i);
+            const std::string& turned = i % 2 ? a.other : a.remote;
+            const Expect then = i < 3 ? drop : pass;
+            append(polls, mse_turns(a.client, turned, port, 60 + 5 * i, then, then, 77));
+            append(one, mse_turns(a.client, a.remote, static_cast<std::uint16_t>(port + 10), 60 + 5 * i, then, then));
+            append(peers, mse_turns(a.client, turned, static_cast<std::uint16_t>(port + 20), 60 + 5 * i, drop, drop));
+        }
         all.push_back(polls);
+        all.push_back(one);
+        all.push_back(peers);
+        {
+            // eDonkey's obfuscation: keys of the same size, paddings of at most 15 bytes
+            Stream out(a.client, 42013, a.remote, 4661), back(a.remote, 4661, a.client, 42013);
+            all.push_back({"MSE-like, eDonkey",
+                           {{udp(7000, 1337, tracker_connect()), drop},
+                            {out.next(noise(103, 72)), pass},
+                            {back.next(noise(110, 73)), pass},
+                            {out.next(noise(81, 74)), pass}}});
+        }
         // A conversation of random messages whose turns are not those of MSE.
         Stream out(a.client, 42006, a.remote, 9443), back(a.remote, 9443, a.client, 42006);
         const std::vector<Step> random{{out.next(noise(200, 75)), pass}, {back.next(noise(1200, 76)), pass}};
@@ -446,8 +463,8 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     asking("requests", 42217, {34, 51, 17, 68, 102, 34}, 80, 4);
     asking("requests and haves", 42218, {34, 77, 145, 145, 9, 290, 247}, 50, 5);
     asking("requests of whole pieces", 42219, {26, 78, 104, 182, 130}, 90, 4);
-    asking("requests of one length", 42220, {136, 136, 136, 136, 136, 136, 136, 136}, 80, 99);
-    asking("requests of two lengths", 42221, {136, 34, 136, 34, 136, 34, 136, 34}, 80, 99);
+    asking("requests of one length", 42220, {68, 68, 68, 68, 68, 68, 68, 68}, 80, 99);
+    asking("requests of two lengths", 42221, {68, 34, 68, 34, 68, 34, 68, 34}, 80, 99);
     asking("segments of other lengths", 42222, {36, 54, 18, 72, 108, 36}, 80, 99);
     asking("more than was asked for", 42223, {34, 51, 17, 68, 102, 34, 85}, 400, 99);
     asking("little of what was asked for", 42224, {34, 51, 17, 68, 102, 34, 85}, 20, 99);

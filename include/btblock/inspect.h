@@ -594,14 +594,17 @@ static BT_INLINE int bt_mse_asks(const struct bt_pkt *p, struct bt_flow *f)
 		f->asks = 0; /* more than was asked for */
 		f->misses++;
 	}
+	if (f->asks && 5 * got * BT_REQUEST_LEN < 2 * asked * BT_PIECE_LEN) {
+		if (f->asks > 1)
+			return 0; /* they are still to come */
+		f->asks = 0;      /* what began the row may have been something else of that length */
+	}
 	if (!f->asks) {
 		if (p->payload_len > BT_ASK_FIRST)
 			return 0;
 		f->ask_seq = p->seq;
 		f->ask_ack = p->ack;
 		f->ask_lengths = 0;
-	} else if (5 * got * BT_REQUEST_LEN < 2 * asked * BT_PIECE_LEN) {
-		return 0; /* they are still to come */
 	}
 	f->ask_lengths |= p->payload_len <= BT_ASK_BARE ? 1 : 2u << (p->payload_len * 0x9e3779b1u >> 27) % 31;
 	return ++f->asks >= BT_ASKS && (f->ask_lengths & 1) && bt_count_bits(f->ask_lengths) >= BT_ASK_LENGTHS;

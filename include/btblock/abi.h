@@ -223,8 +223,11 @@ struct bt_client {
 	bt_u16 mse_port;
 	struct bt_addr mse_peer;
 	bt_u32 mse_seen_s;
-	bt_u32 mse_same;        /* such openings in a row that resembled each other, saturated at 3 */
-	bt_u64 random_until_ns; /* until then: it has random-looking streams that are not MSE */
+	bt_u32 mse_same;         /* such openings in a row that resembled each other, saturated at 3 */
+	struct bt_addr ask_peer; /* remote end of the last connection that began to ask for blocks */
+	bt_u32 ask_seen_s;       /* when */
+	bt_u32 ask_hosts;        /* changes of it in a row, each within the client's time to live */
+	bt_u64 random_until_ns;  /* until then: it has random-looking streams that are not MSE */
 };
 
 /* Value of bt_allow. */
@@ -358,7 +361,7 @@ BT_STATIC_ASSERT(sizeof(struct bt_allow) == 56, "bt_allow");
 BT_STATIC_ASSERT(sizeof(struct bt_flow) == 64, "bt_flow");
 BT_STATIC_ASSERT(sizeof(struct bt_ban) == 96, "bt_ban");
 BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
-BT_STATIC_ASSERT(sizeof(struct bt_client) == 96, "bt_client");
+BT_STATIC_ASSERT(sizeof(struct bt_client) == 120, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
 BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
 BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 8 * BT_S_COUNT + 56, "bt_percpu");

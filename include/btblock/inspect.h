@@ -525,7 +525,7 @@ BT_STAGE(mse_turn)
  * - Segments of nothing but requests, each with a few "have", of several lengths, one of them bare,
  *   which is too short for a frame of authenticated encryption; and whenever one leaves, its side has
  *   got no more blocks than it had asked for, and at least two in five of them. That needs neither
- *   ends of writes nor a path without a relay.
+ *   ends of writes nor a path without a relay. Two bare ones suffice in connections to three hosts.
  */
 enum {
 	BT_PIECE_HEAD = 13,
@@ -538,7 +538,10 @@ enum {
 	BT_ASK_FIRST = 6 * 17, /* a row begins with few: longer ones may be another message by chance */
 	BT_ASK_BARE = 34,
 	BT_ASK_MAX = 1024,
+	BT_ASK_HAVES = 2,                 /* "have" in such a segment */
+	BT_ASK_HAVES_MAX = 8,             /* in one that does not count, but ends no row: pieces come from other peers, too */
 	BT_ASK_BEFORE = 6 * (13 + 16384), /* bytes of blocks asked for before the row, and of other messages */
+	BT_ASK_HOSTS = 3,                 /* connections that began to ask */
 	BT_ASK_MISSES = 8,                /* small segments of other lengths that are allowed for */
 	BT_MSE_LOOK = 96,                 /* payload packets of a half-flow that are looked at for it */
 };
@@ -563,13 +566,12 @@ static BT_INLINE int bt_mse_write(const struct bt_pkt *p, struct bt_flow *f)
 	return run % BT_PIECE_LEN == 0;
 }
 
-static BT_INLINE int bt_is_ask_length(bt_u32 len)
+/* The fewest "have" (9 bytes) that make up this length together with requests (17 each); 17: none do. */
+static BT_INLINE bt_u32 bt_haves_in(bt_u32 len)
 {
-	bt_u32 rest = len % BT_REQUEST_LEN;
+	bt_u32 haves = len % BT_REQUEST_LEN * 2 % BT_REQUEST_LEN; /* twice 9 is 1 modulo 17 */
 
-	return len >= BT_REQUEST_LEN && len <= BT_ASK_MAX &&
-	       (rest == 0 || rest == BT_HAVE_LEN || rest == 2 * BT_HAVE_LEN - BT_REQUEST_LEN ||
-		len % (BT_REQUEST_LEN + BT_HAVE_LEN) == 0 /* blocks that are whole pieces */);
+	return len < BT_REQUEST_LEN + BT_HAVE_LEN * haves ? 17 : haves;
 }
 
 static BT_INLINE bt_u32 bt_count_bits(bt_u32 x)
@@ -579,35 +581,61 @@ static BT_INLINE bt_u32 bt_count_bits(bt_u32 x)
 	return ((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
 }
 
-static BT_INLINE int bt_mse_asks(const struct bt_pkt *p, struct bt_flow *f)
-{
-	bt_u64 asked = p->seq - f->ask_seq, got = p->ack - f->ask_ack; /* since the first of the row */
+enum bt_asks { BT_ASKS_NONE, BT_ASKS_BEGIN /* two bare requests, with blocks between */, BT_ASKS_ROW };
 
+static BT_INLINE enum bt_asks bt_mse_asks(struct bt_ctx *c, struct bt_scratch *s)
+{
+	const struct bt_pkt *p = &s->pkt;
+	struct bt_flow *f = &s->flow;
+	bt_u64 asked = p->seq - f->ask_seq, got = p->ack - f->ask_ack; /* since the first of the row */
+	bt_u32 haves = bt_haves_in(p->payload_len);
+
+	(void)c;
 	if (f->misses >= BT_ASK_MISSES || p->payload_len <= BT_HAVE_LEN || p->payload_len > BT_ASK_MAX)
-		return 0;
-	if (!bt_is_ask_length(p->payload_len)) {
+		return BT_ASKS_NONE;
+	if (haves > BT_ASK_HAVES_MAX) {
 		f->asks = 0;
 		f->misses++;
-		return 0;
+		return BT_ASKS_NONE;
 	}
+	if (haves > BT_ASK_HAVES && p->payload_len % (BT_REQUEST_LEN + BT_HAVE_LEN) /* blocks that are whole pieces */)
+		return BT_ASKS_NONE;
 	if (f->asks && got * BT_REQUEST_LEN > asked * BT_PIECE_LEN + BT_ASK_BEFORE * BT_REQUEST_LEN) {
 		f->asks = 0; /* more than was asked for */
 		f->misses++;
 	}
 	if (f->asks && 5 * got * BT_REQUEST_LEN < 2 * asked * BT_PIECE_LEN) {
 		if (f->asks > 1)
-			return 0; /* they are still to come */
-		f->asks = 0;      /* what began the row may have been something else of that length */
+			return BT_ASKS_NONE; /* they are still to come */
+		f->asks = 0;                 /* what began the row may have been something else of that length */
 	}
 	if (!f->asks) {
 		if (p->payload_len > BT_ASK_FIRST)
-			return 0;
+			return BT_ASKS_NONE;
 		f->ask_seq = p->seq;
 		f->ask_ack = p->ack;
 		f->ask_lengths = 0;
 	}
 	f->ask_lengths |= p->payload_len <= BT_ASK_BARE ? 1 : 2u << (p->payload_len * 0x9e3779b1u >> 27) % 31;
-	return ++f->asks >= BT_ASKS && (f->ask_lengths & 1) && bt_count_bits(f->ask_lengths) >= BT_ASK_LENGTHS;
+	if (++f->asks == 2 && f->ask_lengths == 1)
+		return BT_ASKS_BEGIN;
+	return f->asks >= BT_ASKS && (f->ask_lengths & 1) && bt_count_bits(f->ask_lengths) >= BT_ASK_LENGTHS ? BT_ASKS_ROW
+													     : BT_ASKS_NONE;
+}
+BT_STAGE(mse_asks)
+
+/* Connections to several hosts began so, one after the other. */
+static BT_INLINE int bt_ask_elsewhere(struct bt_client *k, const struct bt_addr *peer, bt_u64 now)
+{
+	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC);
+
+	if (now_s - k->ask_seen_s > (bt_u32)(BT_CLIENT_TTL_NS / BT_NSEC_PER_SEC))
+		k->ask_hosts = 0;
+	if (!k->ask_hosts || !bt_addr_equal(&k->ask_peer, peer))
+		k->ask_hosts++;
+	k->ask_peer = *peer;
+	k->ask_seen_s = now_s;
+	return k->ask_hosts >= BT_ASK_HOSTS;
 }
 
 /* An opening was there; its client may have given itself away since, and what follows may. */
@@ -617,12 +645,23 @@ static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 	const struct bt_tuple *t = &p->tuple;
 	struct bt_flow *f = &s->flow;
 	bt_u8 side = bt_client_side(c, t);
+	struct bt_client *client;
+	bt_u64 now = bt_now(c);
+	int asks;
 
-	if (side != BT_SIDE_NONE && bt_mse_proves(c, s, bt_client_find(c, side == BT_SIDE_SRC ? &t->src : &t->dst), bt_now(c)))
+	if (side == BT_SIDE_NONE)
+		return 0;
+	client = bt_client_find(c, side == BT_SIDE_SRC ? &t->src : &t->dst);
+	if (bt_mse_proves(c, s, client, now))
 		return 1;
 	if (f->seen >= BT_MSE_LOOK || ((f->flags & BT_F_ORDERED) && (int)(p->seq - f->next_seq) < 0))
 		return 0;
-	return bt_mse_write(p, f) || bt_mse_asks(p, f);
+	if (bt_mse_write(p, f))
+		return 1;
+	asks = bt_run_mse_asks(c, s);
+	if (asks == BT_ASKS_BEGIN && client)
+		return bt_ask_elsewhere(client, side == BT_SIDE_SRC ? &t->dst : &t->src, now);
+	return asks == BT_ASKS_ROW;
 }
 BT_STAGE(mse_open)
 

@@ -441,29 +441,47 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     }
 
     // Segments of requests, each with as many blocks got meanwhile as `share` hundredths of what was asked for.
-    const auto asking = [&](const std::string& name, std::uint16_t port, const std::vector<unsigned>& lengths,
-                            unsigned share, std::size_t dropped) {
-        Scenario s{"MSE, " + name, mse_turns(a.client, a.remote, port, 95, pass, pass)};
-        Stream out(a.client, port, a.remote, 51000, 1000 + 96 + 95 + 89 + 68),
-            back(a.remote, 51000, a.client, port, 1000 + 397 + 214);
-        s.steps.push_back({back.next(noise(295, 96)), pass});
-        s.steps.push_back({out.next(noise(68, 97)), pass}); // other messages, of a length that requests may have
-        s.steps.push_back({out.next(noise(289, 98)), pass});
+    const auto rows = [&](const std::string& remote, std::uint16_t port, const std::vector<unsigned>& lengths,
+                          unsigned share, std::size_t dropped) {
+        std::vector<Step> steps = mse_turns(a.client, remote, port, port % 89u + 1, pass, pass);
+        Stream out(a.client, port, remote, 51000, 1000 + 96 + port % 89u + 1 + 89 + 68),
+            back(remote, 51000, a.client, port, 1000 + 397 + 214);
+        steps.push_back({back.next(noise(295, 96)), pass});
+        steps.push_back({out.next(noise(68, 97)), pass}); // other messages, of a length that requests may have
+        steps.push_back({out.next(noise(289, 98)), pass});
         const std::uint32_t start = back.seq();
         unsigned asked = 0;
         for (std::size_t i = 0; i < lengths.size(); ++i) {
             if (i == 1)
-                s.steps.push_back({back.next(noise(2048, 98)), pass});
-            s.steps.push_back({out.next(noise(lengths[i], 110 + static_cast<unsigned>(i)))
-                                   .acknowledges(start + asked / 17 * 16397 / 100 * share),
-                               i >= dropped ? drop : pass});
+                steps.push_back({back.next(noise(2048, 98)), pass});
+            steps.push_back({out.next(noise(lengths[i], 110 + static_cast<unsigned>(i)))
+                                 .acknowledges(start + asked / 17 * 16397 / 100 * share),
+                             i >= dropped ? drop : pass});
             asked += lengths[i];
         }
-        all.push_back(s);
+        return steps;
     };
+    const auto asking = [&](const std::string& name, std::uint16_t port, const std::vector<unsigned>& lengths,
+                            unsigned share, std::size_t dropped) {
+        all.push_back({"MSE, " + name, rows(a.remote, port, lengths, share, dropped)});
+    };
+    for (const bool bare : {true, false}) {
+        // Pieces come from all peers, so each is told of many; but every connection began alike.
+        const unsigned second = bare ? 34 : 51;
+        Scenario swarm{bare ? "MSE, bare requests to three hosts" : "MSE, longer requests to three hosts", {}};
+        const std::string third = a.remote == remote4 ? "198.51.100.78" : "2001:db8:1::78";
+        std::uint16_t port = bare ? 42230 : 42240;
+        for (const std::string& remote : {a.remote, a.other, third}) {
+            const std::size_t dropped = bare && remote == third ? 1 : 99;
+            const auto steps = rows(remote, port++, {34, second, 147}, 80, dropped);
+            swarm.steps.insert(swarm.steps.end(), steps.begin(), steps.end());
+        }
+        all.push_back(swarm);
+    }
     asking("requests", 42217, {34, 51, 17, 68, 102, 34}, 80, 4);
     asking("requests and haves", 42218, {34, 77, 145, 145, 9, 290, 247}, 50, 5);
     asking("requests of whole pieces", 42219, {26, 78, 104, 182, 130}, 90, 4);
+    asking("requests and many haves", 42225, {34, 34, 113, 68, 51, 104, 102}, 60, 5);
     asking("requests of one length", 42220, {68, 68, 68, 68, 68, 68, 68, 68}, 80, 99);
     asking("requests of two lengths", 42221, {68, 34, 68, 34, 68, 34, 68, 34}, 80, 99);
     asking("segments of other lengths", 42222, {36, 54, 18, 72, 108, 36}, 80, 99);

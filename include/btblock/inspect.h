@@ -525,7 +525,7 @@ BT_STAGE(mse_turn)
  * - Segments of nothing but requests, each with a few "have", of several lengths, one of them bare,
  *   which is too short for a frame of authenticated encryption; and whenever one leaves, its side has
  *   got no more blocks than it had asked for, and at least two in five of them. That needs neither
- *   ends of writes nor a path without a relay. Two bare ones suffice in connections to three hosts.
+ *   ends of writes nor a path without a relay. Two bare ones suffice in connections to two hosts.
  */
 enum {
 	BT_PIECE_HEAD = 13,
@@ -541,7 +541,7 @@ enum {
 	BT_ASK_HAVES = 2,                 /* "have" in such a segment */
 	BT_ASK_HAVES_MAX = 8,             /* in one that does not count, but ends no row: pieces come from other peers, too */
 	BT_ASK_BEFORE = 6 * (13 + 16384), /* bytes of blocks asked for before the row, and of other messages */
-	BT_ASK_HOSTS = 3,                 /* connections that began to ask */
+	BT_ASK_HOSTS = 2,                 /* connections that began to ask */
 	BT_ASK_MISSES = 8,                /* small segments of other lengths that are allowed for */
 	BT_MSE_LOOK = 96,                 /* payload packets of a half-flow that are looked at for it */
 };
@@ -624,7 +624,7 @@ static BT_INLINE enum bt_asks bt_mse_asks(struct bt_ctx *c, struct bt_scratch *s
 }
 BT_STAGE(mse_asks)
 
-/* Connections to several hosts began so, one after the other. */
+/* Connections to two hosts began so, one after the other. */
 static BT_INLINE int bt_ask_elsewhere(struct bt_client *k, const struct bt_addr *peer, bt_u64 now)
 {
 	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC);

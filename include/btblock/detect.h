@@ -203,6 +203,14 @@ static BT_INLINE bt_u32 bt_socks_udp_offset(const struct bt_head *h)
 
 /* ------------------------------------------------------------------ randomness */
 
+/* In each byte the number of its bits that are set. */
+static BT_INLINE bt_u64 bt_bits_of_each(bt_u64 v)
+{
+	v -= v >> 1 & 0x5555555555555555ULL;
+	v = (v & 0x3333333333333333ULL) + (v >> 2 & 0x3333333333333333ULL);
+	return (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+}
+
 /*
  * Uniformly random bytes by two counts over a full head: bits set (3.4 to 4.6 a byte, Wu et al.,
  * USENIX Security 2023) and bytes with the top bit (text has none, random bytes half; 4.7 sigma).
@@ -225,9 +233,7 @@ static BT_INLINE int bt_looks_random(const struct bt_head *h)
 		/* one load; the order of the bytes does not matter */
 		__builtin_memcpy(&v, __builtin_assume_aligned(h->b + i, 8), 8);
 		high += v >> 7 & 0x0101010101010101ULL;
-		v -= v >> 1 & 0x5555555555555555ULL;
-		v = (v & 0x3333333333333333ULL) + (v >> 2 & 0x3333333333333333ULL);
-		bits += (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+		bits += bt_bits_of_each(v);
 	}
 	bits = (bits & 0x00ff00ff00ff00ffULL) + (bits >> 8 & 0x00ff00ff00ff00ffULL);
 	bits = bits * 0x0001000100010001ULL >> 48;

@@ -540,7 +540,7 @@ enum {
 	BT_ASK_MAX = 1024,
 	BT_ASK_HAVES = 2,                 /* "have" in such a segment */
 	BT_ASK_HAVES_MAX = 8,             /* in one that does not count, but ends no row: pieces come from other peers, too */
-	BT_ASK_BEFORE = 6 * (13 + 16384), /* bytes of blocks asked for before the row, and of other messages */
+	BT_ASK_BEFORE = 6 * BT_PIECE_LEN, /* bytes of blocks asked for before the row, and of other messages */
 	BT_ASK_HOSTS = 2,                 /* connections that began to ask */
 	BT_ASK_MISSES = 8,                /* small segments of other lengths that are allowed for */
 	BT_MSE_LOOK = 96,                 /* payload packets of a half-flow that are looked at for it */
@@ -574,13 +574,6 @@ static BT_INLINE bt_u32 bt_haves_in(bt_u32 len)
 	return len < BT_REQUEST_LEN + BT_HAVE_LEN * haves ? 17 : haves;
 }
 
-static BT_INLINE bt_u32 bt_count_bits(bt_u32 x)
-{
-	x -= x >> 1 & 0x55555555u;
-	x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
-	return ((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
-}
-
 enum bt_asks { BT_ASKS_NONE, BT_ASKS_BEGIN /* two bare requests, with blocks between */, BT_ASKS_ROW };
 
 static BT_INLINE enum bt_asks bt_mse_asks(struct bt_ctx *c, struct bt_scratch *s)
@@ -589,6 +582,7 @@ static BT_INLINE enum bt_asks bt_mse_asks(struct bt_ctx *c, struct bt_scratch *s
 	struct bt_flow *f = &s->flow;
 	bt_u64 asked = p->seq - f->ask_seq, got = p->ack - f->ask_ack; /* since the first of the row */
 	bt_u32 haves = bt_haves_in(p->payload_len);
+	bt_u64 lengths;
 
 	(void)c;
 	if (f->misses >= BT_ASK_MISSES || p->payload_len <= BT_HAVE_LEN || p->payload_len > BT_ASK_MAX)
@@ -619,8 +613,8 @@ static BT_INLINE enum bt_asks bt_mse_asks(struct bt_ctx *c, struct bt_scratch *s
 	f->ask_lengths |= p->payload_len <= BT_ASK_BARE ? 1 : 2u << (p->payload_len * 0x9e3779b1u >> 27) % 31;
 	if (++f->asks == 2 && f->ask_lengths == 1)
 		return BT_ASKS_BEGIN;
-	return f->asks >= BT_ASKS && (f->ask_lengths & 1) && bt_count_bits(f->ask_lengths) >= BT_ASK_LENGTHS ? BT_ASKS_ROW
-													     : BT_ASKS_NONE;
+	lengths = bt_bits_of_each(f->ask_lengths) * 0x0101010101010101ULL >> 56;
+	return f->asks >= BT_ASKS && (f->ask_lengths & 1) && lengths >= BT_ASK_LENGTHS ? BT_ASKS_ROW : BT_ASKS_NONE;
 }
 BT_STAGE(mse_asks)
 

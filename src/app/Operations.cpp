@@ -356,11 +356,11 @@ Result<void> check_comment(std::string_view comment) {
     return {};
 }
 
-nlohmann::ordered_json ban_json(const bt_addr& key, const bt_ban& ban, const Clocks& clocks) {
-    nlohmann::ordered_json object;
+Json ban_json(const bt_addr& key, const bt_ban& ban, const Clocks& clocks) {
+    Json object;
     const net::Address address(key);
     object["address"] = address.to_string() + (ban.flags & BT_BAN_SUBNET64 ? "/64" : "");
-    object["ports"] = nlohmann::ordered_json::array();
+    object["ports"] = Json::array();
     for (int i = 0; i < std::min<int>(ban.port_count, BT_BAN_PORTS); ++i)
         object["ports"].push_back(ban.ports[i]);
     object["created"] = utc_time(clocks.to_wall(ban.created_ns));
@@ -378,8 +378,8 @@ nlohmann::ordered_json ban_json(const bt_addr& key, const bt_ban& ban, const Clo
     return object;
 }
 
-nlohmann::ordered_json allow_json(const bt_lpm_key& key, const bt_allow& entry, const Clocks& clocks) {
-    nlohmann::ordered_json object;
+Json allow_json(const bt_lpm_key& key, const bt_allow& entry, const Clocks& clocks) {
+    Json object;
     object["prefix"] = net::Prefix::from_lpm(key).to_string();
     if (entry.expires_ns == never) {
         object["expires"] = nullptr;

@@ -132,7 +132,8 @@ struct Addresses {
     std::string client = client4, remote = remote4, other = other4;
 };
 
-// Turns 1 to 5 of an encrypted peer connection; `last` is what the fifth turn must lead to.
+// Turns 1 to 5 of an encrypted peer connection, and what the third and the fifth must lead to. The first turn is a key
+// and `pad` bytes, by default as many as the seed.
 inline std::vector<Step> mse_turns(const std::string& client, const std::string& remote, std::uint16_t sport,
                                    unsigned seed, Expect third, Expect fifth, std::size_t pad = 0) {
     Stream a(client, sport, remote, 51000), b(remote, 51000, client, sport);

@@ -118,7 +118,7 @@ class Transmission:
 class Swarm:
     """One torrent, a seeder on the internet side, and how a client may find it."""
 
-    def __init__(self, lab, family=4, transport="both", encryption="plain", find="direct", size=16 * MiB,
+    def __init__(self, lab, family=4, transport="both", encryption="plain", find="direct", size=4 * MiB,
                  transmission=False):
         """find, joined by commas: direct (the client knows the seeder), inbound (the seeder knows the client),
         http, udp (trackers), dht."""

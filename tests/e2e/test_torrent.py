@@ -6,9 +6,10 @@ import unittest
 
 from btblock import Btblock
 from network import Lab
-from swarm import MiB, Swarm, missing_libtorrent
+from swarm import Swarm, missing_libtorrent
 
 SETTLE = 5  # seconds a client is watched after the first detection
+DETECTION = 25  # seconds within which a client is detected
 
 
 class Torrent(unittest.TestCase):
@@ -17,8 +18,8 @@ class Torrent(unittest.TestCase):
         if reason:
             self.skipTest(reason)
 
-    def check(self, interfaces="lan0,wan0", patience=25, lab=None, **swarm):
-        """patience: seconds within which the client completes when nobody blocks it."""
+    def check(self, interfaces="lan0,wan0", patience=90, lab=None, **swarm):
+        """patience: seconds within which the client completes when nobody blocks it; uTP is slow on a busy machine."""
         with Lab(**(lab or {})) as network:
             swarm = Swarm(network, **swarm)
             self.transfers(swarm, patience, "without btblock")
@@ -42,7 +43,7 @@ class Torrent(unittest.TestCase):
     def moves_nothing(self, swarm, btblock, patience):
         announced = swarm.announces() if swarm.tracker else 0
         leecher = swarm.leech()
-        seen = btblock.wait_detection(patience)
+        seen = btblock.wait_detection(DETECTION)
         time.sleep(SETTLE)
         self.assertTrue(leecher.process.running(), leecher.process.output()[-1000:])
         status = leecher.status()
@@ -102,11 +103,11 @@ class Torrent(unittest.TestCase):
 
     def test_tunnel_tcp(self):
         """A client behind a device without Ethernet headers."""
-        self.check("lan0", transport="tcp", size=8 * MiB, lab={"tun": True})
+        self.check("lan0", transport="tcp", lab={"tun": True})
 
     def test_tunnel_utp(self):
-        self.check("lan0", transport="utp", size=8 * MiB, lab={"tun": True})
+        self.check("lan0", transport="utp", lab={"tun": True})
 
     @unittest.skipUnless(shutil.which("transmission-daemon"), "no transmission-daemon (apt: transmission-daemon)")
     def test_transmission(self):
-        self.check(find="http", transmission=True, patience=60, size=4 * MiB)
+        self.check(find="http", transmission=True)

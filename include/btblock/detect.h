@@ -358,6 +358,20 @@ static BT_INLINE int bt_is_proxy_request(const struct bt_head *h)
 	return bt_be64(h->b) == BT_TXT8('C', 'O', 'N', 'N', 'E', 'C', 'T', ' ');
 }
 
+/* A frame with the beginning of a WebSocket client's message: text or binary, masked, not compressed (RFC 6455, 5.2). */
+static BT_INLINE int bt_is_client_frame(const struct bt_head *h)
+{
+	bt_u8 kind = h->b[0] & 0x7f;
+
+	return (kind == 1 || kind == 2) && h->b[1] & 0x80;
+}
+
+/* One of a whole text of 126 bytes to 64 KiB, as a tracker's client sends it: rare enough where no request was seen. */
+static BT_INLINE int bt_is_long_frame(const struct bt_head *h)
+{
+	return h->b[0] == 0x81 && h->b[1] == 0xfe;
+}
+
 /* The header of one peer message with a length that fits its id (BEP 3, 6, 10, 52): proves nothing alone. */
 static BT_INLINE int bt_maybe_message(const struct bt_head *h)
 {
@@ -421,6 +435,7 @@ struct bt_facts {
 	bt_u8 is_http, has_query;
 	bt_u8 is_proxy;
 	bt_u8 is_message; /* may be */
+	bt_u8 is_frame, is_long_frame; /* of a WebSocket client, if this is one */
 	bt_u8 is_random;
 	bt_u8 is_hello, hello_ends;
 };
@@ -471,6 +486,10 @@ static BT_INLINE void bt_tcp_facts(const struct bt_head *h, bt_u8 matched, struc
 	x->is_proxy = (bt_u8)bt_is_proxy_request(h);
 	BT_BARRIER();
 	x->is_message = (bt_u8)bt_maybe_message(h);
+	BT_BARRIER();
+	x->is_frame = (bt_u8)bt_is_client_frame(h);
+	BT_BARRIER();
+	x->is_long_frame = (bt_u8)bt_is_long_frame(h);
 	BT_BARRIER();
 	x->is_random = (bt_u8)bt_looks_random(h);
 	BT_BARRIER();

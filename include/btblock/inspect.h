@@ -661,6 +661,7 @@ BT_STAGE(mse_open)
 
 enum { BT_HTTP_SEGMENTS = 32 }; /* pieces of one request that user space is given */
 enum { BT_HELLO_SEGMENTS = 3 }; /* and of a ClientHello, after the first */
+enum { BT_FRAME_SEGMENTS = 3 }; /* and of a WebSocket message */
 
 /* A GET has no body: its last segment ends with the empty line. */
 static BT_INLINE int bt_ends_request(struct bt_ctx *c, const struct bt_pkt *p)
@@ -748,6 +749,12 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 		f->want--;
 		if (f->verdict == BT_V_HTTP && bt_ends_request(c, p))
 			f->want = 0;
+		return BT_J_PUNT;
+	}
+	/* A tracker's WebSocket: its client's first message is an announce, and so is every later one. */
+	if (f->verdict == BT_V_HTTP ? x->is_frame && f->seen < BT_PUNT_BUDGET : x->is_long_frame && !f->seen) {
+		f->verdict = BT_V_HTTP;
+		f->want = BT_FRAME_SEGMENTS;
 		return BT_J_PUNT;
 	}
 	if (f->verdict == BT_V_HTTP)

@@ -110,6 +110,11 @@ static BT_INLINE int bt_filter_tcp(struct bt_ctx *c, const struct bt_pkt *p, con
 			f->want = 0;
 		return 1;
 	}
+	if (f->verdict == BT_V_HTTP ? bt_is_client_frame(h) && f->seen < BT_PUNT_BUDGET : bt_is_long_frame(h) && !f->seen) {
+		f->verdict = BT_V_HTTP;
+		f->want = BT_FRAME_SEGMENTS;
+		return 1;
+	}
 	if (f->verdict != BT_V_HTTP && bt_maybe_message(h)) {
 		f->want = 3;
 		return 1;

@@ -17,6 +17,7 @@ enum class Stage : std::uint8_t {
     messages,  // peer messages, one a unit
     hello,     // a TLS ClientHello, as it comes
     request,   // HTTP requests, one a unit
+    frames,    // WebSocket frames of the client, one a unit
     response,  // HTTP response heads
     body,      // the body of a 200 response
 };

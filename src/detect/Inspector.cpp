@@ -7,6 +7,7 @@
 #include "detect/Http.h"
 #include "detect/Socks.h"
 #include "detect/Utp.h"
+#include "detect/WebSocket.h"
 
 #include <algorithm>
 #include <netinet/in.h>
@@ -74,6 +75,7 @@ void note_host(FlowContext& flow, std::string_view host) noexcept {
 }
 
 constexpr std::uint16_t dns_port = 53;
+constexpr std::uint64_t most_passed = 8u << 20; // bytes passed over: the assembly tells connections apart up to 16 MiB
 
 // TLS: handshake record of version 3.0 to 3.4 with a client or server hello in it.
 Match match_tls(Bytes s) noexcept {
@@ -236,6 +238,7 @@ Inspector::Step Inspector::step(FlowContext& flow, const FlowContext* mirror) no
     case Stage::messages: return step_messages(flow);
     case Stage::hello: return step_hello(flow);
     case Stage::request: return step_request(flow);
+    case Stage::frames: return step_frames(flow);
     case Stage::response: return step_response(flow, mirror);
     case Stage::body: return step_body(flow, mirror);
     }
@@ -287,6 +290,13 @@ Inspector::Step Inspector::step_opening(FlowContext& flow, const FlowContext* mi
             return Step::keep;
         flow.chain.reset();
         flow.stage = Stage::messages;
+        return Step::again;
+    }
+    // A WebSocket whose beginning was not seen: its next announce.
+    if (const Finding request = read_client_frame(view, true).finding; request.judgement == Judgement::proves) {
+        note(flow, request);
+        flow.http_client = true;
+        flow.stage = Stage::frames;
         return Step::again;
     }
     if (partial)
@@ -356,7 +366,10 @@ Inspector::Step Inspector::step_messages(FlowContext& flow) noexcept {
 }
 
 Inspector::Step Inspector::step_request(FlowContext& flow) noexcept {
-    constexpr std::uint64_t most_body = 8u << 20; // the assembly tells connections apart up to 16 MiB
+    if (flow.http_client && is_client_frame(flow.stream.view())) {
+        flow.stage = Stage::frames;
+        return Step::again;
+    }
     const HttpRequest r = read_http_request(flow.stream.view(), flow.stream.full());
     flow.line_open = r.state == HttpState::incomplete;
     if (r.state == HttpState::not_http) {
@@ -375,7 +388,22 @@ Inspector::Step Inspector::step_request(FlowContext& flow) noexcept {
         flow.stream.declare_origin();
         return Step::again;
     }
-    flow.stream.consume(r.head_length + (r.body_length <= most_body ? static_cast<std::size_t>(r.body_length) : 0));
+    flow.stream.consume(r.head_length + (r.body_length <= most_passed ? static_cast<std::size_t>(r.body_length) : 0));
+    return Step::again;
+}
+
+// The frames of a connection that a request made a WebSocket.
+Inspector::Step Inspector::step_frames(FlowContext& flow) {
+    const Bytes view = flow.stream.view();
+    const WebSocketFrame frame = read_client_frame(view, flow.stream.full());
+    note(flow, frame.finding);
+    if (frame.need_more)
+        return Step::keep;
+    if (frame.length == 0 || frame.length > most_passed) {
+        flow.stage = Stage::request;
+        return Step::settle;
+    }
+    flow.stream.consume(static_cast<std::size_t>(frame.length));
     return Step::again;
 }
 

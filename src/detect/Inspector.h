@@ -58,6 +58,7 @@ private:
     Step step_socks(FlowContext& flow, const FlowContext* mirror) noexcept;
     Step step_messages(FlowContext& flow) noexcept;
     Step step_request(FlowContext& flow) noexcept;
+    Step step_frames(FlowContext& flow);
     Step step_response(FlowContext& flow, const FlowContext* mirror) noexcept;
     Step step_body(FlowContext& flow, const FlowContext* mirror) noexcept;
 

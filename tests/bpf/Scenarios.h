@@ -342,6 +342,17 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         all.push_back(http);
     }
 
+    // --- WebSocket: a client's first messages go to user space, and what follows stays in the kernel
+    {
+        const std::string frame = be(0x81fe, 2) + be(1200, 2) + noise(1204, 41);
+        Stream s(a.client, 41101, a.remote, 8000);
+        Scenario websocket{"WebSocket", {{s.next("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), punt}}};
+        for (int i = 0; i < 20; ++i)
+            websocket.steps.push_back({s.next(frame), i < BT_PUNT_BUDGET ? punt : pass});
+        all.push_back(websocket);
+        all.push_back({"WebSocket, begun earlier", {{Packet::tcp(a.client, 41102, a.remote, 8000).seq(900).payload(frame), punt}}});
+    }
+
     // --- MSE grammar
     all.push_back({"MSE, nothing else known", mse_turns(a.client, a.remote, 42000, 20, pass, pass)});
     {

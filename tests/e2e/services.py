@@ -7,6 +7,7 @@
   services.py dns   ADDRESS PORT                 answers every A question with 192.0.2.53
   services.py tcp   ADDRESS PORT                 reads as many bytes as a request announces, answers with as many random ones
   services.py udp   ADDRESS PORT                 answers each datagram with as many random bytes
+  services.py websocket ADDRESS PORT             accepts every upgrade, answers each message that is not empty with "ok"
 """
 import functools
 import os
@@ -84,6 +85,14 @@ def receive(sock, size):
     return bytes(data)
 
 
+def serve_each(serve, address, port):
+    server = socket.create_server((address, int(port)), family=family(address), backlog=128)
+    print("ready", flush=True)
+    while True:
+        connection, _ = server.accept()
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
 def tcp(address, port):
     def serve(connection):
         with connection:
@@ -95,11 +104,23 @@ def tcp(address, port):
                     return
                 connection.sendall(os.urandom(count))
 
-    server = socket.create_server((address, int(port)), family=family(address), backlog=128)
-    print("ready", flush=True)
-    while True:
-        connection, _ = server.accept()
-        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+    serve_each(serve, address, port)
+
+
+def websocket(address, port):
+    def serve(connection):
+        with connection, connection.makefile("rb") as stream:
+            while stream.readline().strip():
+                pass
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            while len(header := stream.read(2)) == 2:
+                length = header[1] & 0x7F
+                if length == 126:
+                    length, = struct.unpack("!H", stream.read(2))
+                if length and len(stream.read(4 + length)) == 4 + length:
+                    connection.sendall(b"\x81\x02ok")
+
+    serve_each(serve, address, port)
 
 
 def udp(address, port):
@@ -111,4 +132,4 @@ def udp(address, port):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    {"http": http, "https": http, "dns": dns, "tcp": tcp, "udp": udp}[sys.argv[1]](*sys.argv[2:])
+    {"http": http, "https": http, "dns": dns, "tcp": tcp, "udp": udp, "websocket": websocket}[sys.argv[1]](*sys.argv[2:])

@@ -426,7 +426,11 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 	if (f->turn == 2) {
 		fits = !bt_is_mse_first(m->turn_len) || f->turn_len <= BT_MSE_FIRST_MAX;
 	} else if (f->turn == 3) {
-		if (was == 1 && bt_is_mse_first(mine) && bt_is_mse_first(m->turn_len) && !bt_is_ed2k(mine, m->turn_len)) {
+		if (was == 1 && bt_is_ed2k(mine, m->turn_len)) {
+			f->mse = BT_MSE_OVER; /* says nothing about its client's others */
+			return BT_FIT_NOTHING;
+		}
+		if (was == 1 && bt_is_mse_first(mine) && bt_is_mse_first(m->turn_len)) {
 			f->mse = BT_MSE_KEYS;
 			s->mse_first = (bt_u16)mine;
 		}

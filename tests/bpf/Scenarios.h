@@ -397,11 +397,13 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         {
             // eDonkey's obfuscation: keys of the same size, paddings of at most 15 bytes
             Stream out(a.client, 42013, a.remote, 4661), back(a.remote, 4661, a.client, 42013);
-            all.push_back({"MSE-like, eDonkey",
-                           {{udp(7000, 1337, tracker_connect()), drop},
-                            {out.next(noise(103, 72)), pass},
-                            {back.next(noise(110, 73)), pass},
-                            {out.next(noise(81, 74)), pass}}});
+            Scenario edonkey{"MSE-like, eDonkey",
+                             {{udp(7000, 1337, tracker_connect()), drop},
+                              {out.next(noise(103, 72)), pass},
+                              {back.next(noise(110, 73)), pass},
+                              {out.next(noise(81, 74)), pass}}};
+            append(edonkey, mse_turns(a.client, a.remote, 42014, 79, drop, drop)); // and it tells nothing of others
+            all.push_back(edonkey);
         }
         // A conversation of random messages whose turns are not those of MSE.
         Stream out(a.client, 42006, a.remote, 9443), back(a.remote, 9443, a.client, 42006);

@@ -161,26 +161,30 @@ struct bt_flow {
 	bt_u32 evidence;  /* mask, once blocked or weighed */
 	bt_u16 first_len; /* length of the first payload packet, saturated */
 	bt_u16 turn_len;  /* bytes sent since the mirror last spoke, saturated */
-	bt_u16 utp_id;    /* connection id of the remembered uTP packet */
-	bt_u16 utp_seq;   /* sequence number of it */
-	bt_u16 utp_ack;   /* what it acknowledged */
-	bt_u8 runs;       /* TCP: ends of writes looked at for piece messages */
-	bt_u8 misses;     /* TCP: small segments that cannot be piece requests */
-	bt_u32 run_seq;   /* TCP: where the current write began */
-	bt_u32 ask_seq;   /* TCP: the first segment of piece requests in a row, and what it acknowledged */
+	union {
+		bt_u16 utp_id; /* UDP: connection id of the remembered uTP packet */
+		bt_u16 asked;  /* TCP: bytes sent since got_ack was acknowledged, saturated */
+	};
+	bt_u16 utp_seq; /* sequence number of it */
+	bt_u16 utp_ack; /* what it acknowledged */
+	bt_u8 runs;     /* TCP: ends of writes, and answers, looked at for piece messages */
+	bt_u8 misses;   /* TCP: small segments that cannot be piece requests */
+	bt_u32 run_seq; /* TCP: where the current write began */
+	bt_u32 ask_seq; /* TCP: the first segment of piece requests in a row, and what it acknowledged */
 	bt_u32 ask_ack;
 	bt_u32 ask_lengths; /* sketch of the lengths in that row */
 	bt_u8 verdict;      /* enum bt_verdict */
 	bt_u8 seen;         /* payload packets inspected */
 	bt_u8 matched;      /* bytes of the peer handshake matched so far */
 	bt_u8 flags;
-	bt_u8 turn;   /* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
-	bt_u8 want;   /* following payload packets that user space still wants */
-	bt_u8 leaky;  /* a packet passed that user space should have seen */
-	bt_u8 punted; /* a packet was one for user space */
-	bt_u8 mse;    /* BT_MSE_* */
-	bt_u8 asks;   /* TCP: segments in that row */
-	bt_u16 epoch; /* when bans and condemned sockets were last looked up in vain, see bt_epoch; 0: never */
+	bt_u8 turn;     /* number of this side's current turn: 1, 3, 5 dialler, 2, 4 answerer */
+	bt_u8 want;     /* following payload packets that user space still wants */
+	bt_u8 leaky;    /* a packet passed that user space should have seen */
+	bt_u8 punted;   /* a packet was one for user space */
+	bt_u8 mse;      /* BT_MSE_* */
+	bt_u8 asks;     /* TCP: segments in that row */
+	bt_u16 epoch;   /* when bans and condemned sockets were last looked up in vain, see bt_epoch; 0: never */
+	bt_u32 got_ack; /* TCP: what was acknowledged when this side asked last; 0: it did not */
 };
 
 enum {                           /* bt_ban.flags */

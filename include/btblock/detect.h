@@ -434,7 +434,7 @@ struct bt_facts {
 	bt_u8 matched; /* bytes of a handshake that the half-flow has matched with this packet */
 	bt_u8 is_http, has_query;
 	bt_u8 is_proxy;
-	bt_u8 is_message; /* may be */
+	bt_u8 is_message;              /* may be */
 	bt_u8 is_frame, is_long_frame; /* of a WebSocket client, if this is one */
 	bt_u8 is_random;
 	bt_u8 is_hello, hello_ends;

@@ -523,12 +523,13 @@ BT_STAGE(mse_turn)
 
 /*
  * RC4 hides what the messages say, not how long they are (BEP 3): a request is 17 bytes, "have" 9, a
- * piece message of one block 13 + 16384. Two signs, either side may show either:
+ * piece message of one block 13 + 16384. Three signs, either side may show any:
  *
  * - A write ends, by its PSH, after a whole number of piece messages. Few ends are tried.
+ * - Between two requests as many whole blocks came as the first of them asked for. Few are tried.
  * - Segments of nothing but requests, each with a few "have", of several lengths, one of them bare,
  *   which is too short for a frame of authenticated encryption; and whenever one leaves, its side has
- *   got no more blocks than it had asked for, and at least two in five of them. That needs neither
+ *   got no more blocks than it had asked for, and at least two in five of them. This needs neither
  *   ends of writes nor a path without a relay. Two bare ones suffice in connections to two hosts.
  */
 enum {
@@ -539,6 +540,7 @@ enum {
 	BT_MSE_RUNS = 6,       /* ends of writes that are tried */
 	BT_ASKS = 5,           /* segments of requests in a row */
 	BT_ASK_LENGTHS = 4,    /* of so many lengths */
+	BT_ASKS_LONG = 8,      /* or so many, of two lengths */
 	BT_ASK_FIRST = 6 * 17, /* a row begins with few: longer ones may be another message by chance */
 	BT_ASK_BARE = 34,
 	BT_ASK_MAX = 1024,
@@ -568,6 +570,27 @@ static BT_INLINE int bt_mse_write(const struct bt_pkt *p, struct bt_flow *f)
 	}
 	f->runs++;
 	return run % BT_PIECE_LEN == 0;
+}
+
+/*
+ * Whoever asks when the last of what it asked for has come got a whole number of piece messages
+ * since, as many as it had sent requests for, and a few "have".
+ */
+static BT_INLINE int bt_mse_got(const struct bt_pkt *p, struct bt_flow *f)
+{
+	bt_u32 got = f->got_ack ? p->ack - f->got_ack : 0, blocks = got / BT_PIECE_LEN, asked = f->asked, rest;
+
+	if (f->got_ack && !got) {
+		f->asked = asked + p->payload_len > 0xffff ? 0xffff : (bt_u16)(asked + p->payload_len);
+		return 0;
+	}
+	f->got_ack = p->ack;
+	f->asked = p->payload_len > 0xffff ? 0xffff : (bt_u16)p->payload_len;
+	rest = asked - blocks * BT_REQUEST_LEN; /* wraps when less was asked for */
+	if (!blocks || rest > BT_ASK_HAVES_MAX * BT_HAVE_LEN || f->runs >= BT_MSE_RUNS)
+		return 0;
+	f->runs++;
+	return got % BT_PIECE_LEN == 0;
 }
 
 /* The fewest "have" (9 bytes) that make up this length together with requests (17 each); 17: none do. */
@@ -618,7 +641,9 @@ static BT_INLINE enum bt_asks bt_mse_asks(struct bt_ctx *c, struct bt_scratch *s
 	if (++f->asks == 2 && f->ask_lengths == 1)
 		return BT_ASKS_BEGIN;
 	lengths = bt_bits_of_each(f->ask_lengths) * 0x0101010101010101ULL >> 56;
-	return f->asks >= BT_ASKS && (f->ask_lengths & 1) && lengths >= BT_ASK_LENGTHS ? BT_ASKS_ROW : BT_ASKS_NONE;
+	if (!(f->ask_lengths & 1) || lengths < (f->asks < BT_ASKS_LONG ? BT_ASK_LENGTHS : 2))
+		return BT_ASKS_NONE;
+	return f->asks >= BT_ASKS ? BT_ASKS_ROW : BT_ASKS_NONE;
 }
 BT_STAGE(mse_asks)
 
@@ -654,7 +679,7 @@ static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 		return 1;
 	if (f->seen >= BT_MSE_LOOK || ((f->flags & BT_F_ORDERED) && (int)(p->seq - f->next_seq) < 0))
 		return 0;
-	if (bt_mse_write(p, f))
+	if (bt_mse_write(p, f) || bt_mse_got(p, f))
 		return 1;
 	asks = bt_run_mse_asks(c, s);
 	if (asks == BT_ASKS_BEGIN && client)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// WebSocket (RFC 6455) as WebTorrent's trackers use it: a client sends its announces and scrapes as JSON in masked frames.
+// WebSocket (RFC 6455) as WebTorrent's trackers use it: a client sends its announces and scrapes as JSON in masked
+// frames.
 #pragma once
 
 #include "detect/Finding.h"

@@ -350,7 +350,8 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         for (int i = 0; i < 20; ++i)
             websocket.steps.push_back({s.next(frame), i < BT_PUNT_BUDGET ? punt : pass});
         all.push_back(websocket);
-        all.push_back({"WebSocket, begun earlier", {{Packet::tcp(a.client, 41102, a.remote, 8000).seq(900).payload(frame), punt}}});
+        all.push_back({"WebSocket, begun earlier",
+                       {{Packet::tcp(a.client, 41102, a.remote, 8000).seq(900).payload(frame), punt}}});
     }
 
     // --- MSE grammar
@@ -495,10 +496,28 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     asking("requests of whole pieces", 42219, {26, 78, 104, 182, 130}, 90, 4);
     asking("requests and many haves", 42225, {34, 34, 113, 68, 51, 104, 102}, 60, 5);
     asking("requests of one length", 42220, {68, 68, 68, 68, 68, 68, 68, 68}, 80, 99);
-    asking("requests of two lengths", 42221, {68, 34, 68, 34, 68, 34, 68, 34}, 80, 99);
+    asking("requests of two lengths", 42221, {68, 34, 68, 34, 68, 34, 68, 34}, 80, 7);
+    asking("requests of two lengths, none bare", 42226, {68, 51, 68, 51, 68, 51, 68, 51, 68}, 80, 99);
     asking("segments of other lengths", 42222, {36, 54, 18, 72, 108, 36}, 80, 99);
     asking("more than was asked for", 42223, {34, 51, 17, 68, 102, 34, 85}, 400, 99);
     asking("little of what was asked for", 42224, {34, 51, 17, 68, 102, 34, 85}, 20, 99);
+
+    // A batch of requests, and the next when all of its blocks have come. Its lengths fit nothing above.
+    const auto batch = [&](const std::string& name, std::uint16_t port, unsigned asked, std::uint32_t got,
+                           Expect then) {
+        Scenario s{"MSE, " + name, mse_turns(a.client, a.remote, port, port % 89u + 1, pass, pass)};
+        Stream out(a.client, port, a.remote, 51000, 1000 + 96 + port % 89u + 1 + 89 + 68),
+            back(a.remote, 51000, a.client, port, 1000 + 397 + 214);
+        s.steps.push_back({back.next(noise(295, 96)), pass});
+        s.steps.push_back({out.next(noise(asked - 300, 98)).acknowledges(back.seq()), pass}); // in two segments
+        s.steps.push_back({out.next(noise(300, 99)).acknowledges(back.seq()), pass});
+        s.steps.push_back({out.next(noise(1448, 97)).acknowledges(back.seq() + got), then});
+        all.push_back(s);
+    };
+    batch("a batch of requests and its blocks", 42250, 20 * 17 + 9, 20 * 16397, drop);
+    batch("a batch of requests and a byte more", 42251, 20 * 17 + 9, 20 * 16397 + 1, pass);
+    batch("a batch of requests and fewer blocks", 42252, 20 * 17 + 9, 10 * 16397, pass);
+    batch("a batch of requests and more blocks", 42253, 20 * 17 + 9, 21 * 16397, pass);
 
     {
         Stream out(a.client, 42300, a.remote, 1080), back(a.remote, 1080, a.client, 42300);

@@ -7,8 +7,9 @@ using namespace btblock::detect::build;
 
 namespace {
 
-const std::string upgrade = "GET / HTTP/1.1\r\nHost: t.example.org:8000\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const std::string upgrade =
+    "GET / HTTP/1.1\r\nHost: t.example.org:8000\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 std::string frame(const std::string& text, unsigned first = 0x81, std::uint32_t mask = 0x9a3c7e51) {
     std::string f = u8(first);
@@ -64,13 +65,15 @@ TEST(WebSocket, TrackerRequestsProve) {
         {"first of several frames", frame(announce, 0x01)},
         {"hash first", frame("{" + ih + R"(,"action":"announce"})")},
         {"stop", frame(R"({"event":"stopped","action":"announce",)" + ih + "," + pid + "}")},
-        {"answer to an offer", frame(R"({"action":"announce",)" + ih + "," + pid +
-                                     R"(,"to_peer_id":"-WW0102-aBcD3fgHijkm","answer":{"type":"answer","sdp":"v=0"}})")},
+        {"answer to an offer",
+         frame(R"({"action":"announce",)" + ih + "," + pid +
+               R"(,"to_peer_id":"-WW0102-aBcD3fgHijkm","answer":{"type":"answer","sdp":"v=0"}})")},
         {"two hashes without an action", frame("{" + ih + "," + pid + "," + offers + R"(,"action":"announce"})")},
         {"scrape", frame(R"({"action":"scrape",)" + ih + "}")},
         {"scrape of several", frame(R"({"action":"scrape","info_hash":[")" + json_binary(hash(1)) + "\",\"" +
                                     json_binary(hash(2)) + "\"]}")},
-        {"escaped", frame(R"({"action":"announce","info_hash":")" + std::string(R"(\u00ff\u0000)") + std::string(18, 'a') + "\"}")},
+        {"escaped", frame(R"({"action":"announce","info_hash":")" + std::string(R"(\u00ff\u0000)") +
+                          std::string(18, 'a') + "\"}")},
         {"white space", frame("{ \"action\" : \"announce\",\n" + ih + "}")},
         {"more than 64 KiB", frame(R"({"action":"announce",)" + ih + ",\"x\":\"" + std::string(70000, 'x') + "\"}")},
     };
@@ -83,8 +86,10 @@ TEST(WebSocket, TrackerRequestsProve) {
 TEST(WebSocket, OtherMessagesDoNot) {
     const std::vector<std::pair<const char*, std::string>> messages{
         {"chat", frame(R"({"type":"message","text":"info_hash"})")},
-        {"a torrent program's own page", frame(R"({"action":"announce","info_hash":"aabbccddeeff00112233445566778899aabbccdd"})")},
-        {"a hash of wide characters", frame(R"({"action":"announce","info_hash":")" + std::string(R"(\u0416)") + std::string(19, 'a') + "\"}")},
+        {"a torrent program's own page",
+         frame(R"({"action":"announce","info_hash":"aabbccddeeff00112233445566778899aabbccdd"})")},
+        {"a hash of wide characters",
+         frame(R"({"action":"announce","info_hash":")" + std::string(R"(\u0416)") + std::string(19, 'a') + "\"}")},
         {"another action", frame(R"({"action":"publish",)" + ih + "}")},
         {"inside another object", frame(R"({"data":{"action":"announce",)" + ih + "," + pid + "}}")},
         {"an array", frame("[" + announce + "]")},

@@ -100,7 +100,7 @@ public:
             return;
         problems_ += fmt::format("{}{}:{}: {}", problems_.empty() ? "" : "\n", name_, line, message);
     }
-    Result<std::vector<ImportedBan>> result() && {
+    Result<ImportedBans> result() && {
         if (complaints_ == 0)
             return std::move(bans_);
         if (complaints_ > most_complaints)
@@ -117,7 +117,7 @@ private:
     static constexpr std::size_t most_complaints = 20;
     std::string name_;
     std::string* skipped_; // where complaints go when they are no reason to stop
-    std::vector<ImportedBan> bans_;
+    ImportedBans bans_;
     std::string problems_;
     std::size_t complaints_ = 0;
 };
@@ -519,7 +519,7 @@ std::string bans_plain(const std::vector<Json>& bans) {
     return text;
 }
 
-Result<std::vector<ImportedBan>> parse_bans(std::string_view text, const std::string& name, std::string* skipped) {
+Result<ImportedBans> parse_bans(std::string_view text, const std::string& name, std::string* skipped) {
     if (text.starts_with("\xef\xbb\xbf"))
         text.remove_prefix(3);
     Importer importer(name, skipped);

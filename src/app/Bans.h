@@ -28,8 +28,7 @@ std::string bans_plain(const std::vector<Json>& bans); // one address or endpoin
 
 // The bans of a file in any of the three forms; which one shows in its first character that is no blank. Every bad line
 // is named: "NAME:LINE: what is wrong", ExitCode::usage.
-Result<std::vector<ImportedBan>> parse_bans(std::string_view text, const std::string& name,
-                                            std::string* skipped = nullptr);
+Result<ImportedBans> parse_bans(std::string_view text, const std::string& name, std::string* skipped = nullptr);
 
 class CommandLine;
 struct Io;

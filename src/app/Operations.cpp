@@ -5,10 +5,10 @@
 #include "core/Evidence.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstring>
 #include <spdlog/fmt/fmt.h>
-#include <unordered_map>
 
 namespace btblock::app {
 
@@ -436,7 +436,46 @@ Result<ImportedBan> imported_ban(const nlohmann::json& entry) {
     return ban;
 }
 
-Result<std::size_t> import_bans(const OperationContext& context, const std::vector<ImportedBan>& bans, bool force) {
+namespace {
+
+// Where each of up to `most` different addresses stands in `keys`, which only add() changes. A node for each of a
+// million, as std::unordered_map has, would take as long as everything else.
+class Places {
+public:
+    Places(std::vector<bt_addr>& keys, std::size_t most) : keys_(keys), slots_(std::bit_ceil(2 * most + 1), free) {}
+
+    // Its place, at the end when it is new.
+    std::size_t add(const bt_addr& address) {
+        std::uint32_t& slot = slot_of(address);
+        if (slot == free) {
+            slot = static_cast<std::uint32_t>(keys_.size());
+            keys_.push_back(address);
+        }
+        return slot;
+    }
+    [[nodiscard]] std::optional<std::size_t> find(const bt_addr& address) {
+        const std::uint32_t slot = slot_of(address);
+        return slot == free ? std::nullopt : std::optional<std::size_t>(slot);
+    }
+
+private:
+    static constexpr std::uint32_t free = ~std::uint32_t{0};
+
+    std::uint32_t& slot_of(const bt_addr& address) {
+        const std::string_view bytes(reinterpret_cast<const char*>(address.b), sizeof address.b);
+        std::size_t at = std::hash<std::string_view>()(bytes) & (slots_.size() - 1);
+        while (slots_[at] != free && std::memcmp(keys_[slots_[at]].b, address.b, sizeof address.b) != 0)
+            at = (at + 1) & (slots_.size() - 1);
+        return slots_[at];
+    }
+
+    std::vector<bt_addr>& keys_;
+    std::vector<std::uint32_t, detect::LargePages<std::uint32_t>> slots_;
+};
+
+} // namespace
+
+Result<std::size_t> import_bans(const OperationContext& context, const ImportedBans& bans, bool force) {
     if (!force) {
         const auto protection = Protection::of(context);
         if (!protection)
@@ -446,27 +485,19 @@ Result<std::size_t> import_bans(const OperationContext& context, const std::vect
                 return harmless.error();
     }
     const Clocks clocks = Clocks::now();
-    struct Hash {
-        std::size_t operator()(const net::Address& address) const noexcept {
-            return std::hash<std::string_view>()({reinterpret_cast<const char*>(address.raw().b), 16});
-        }
-    };
-    std::unordered_map<net::Address, std::size_t, Hash> place; // in `values`
-    place.reserve(bans.size());
     std::vector<bt_addr> keys;
     std::vector<bt_ban> values;
     keys.reserve(bans.size());
     values.reserve(bans.size());
+    Places place(keys, bans.size());
     std::size_t imported = 0;
     for (const ImportedBan& ban : bans) {
         if (ban.expires_wall_ns <= clocks.wall_ns)
             continue;
-        const auto [item, fresh] = place.try_emplace(ban.target.address, values.size());
-        if (fresh) {
-            keys.push_back(ban.target.address.raw());
+        const std::size_t at = place.add(ban.target.address.raw());
+        if (at == values.size())
             values.emplace_back(); // expired long ago: merging begins anew
-        }
-        bt_ban& value = values[item->second];
+        bt_ban& value = values[at];
         policy::BanDecision target = ban.target;
         const auto merge = [&] {
             value = merged_ban(value, target, clocks.to_monotonic(ban.expires_wall_ns), ban.evidence, ban.comment,
@@ -483,12 +514,12 @@ Result<std::size_t> import_bans(const OperationContext& context, const std::vect
     // What stands already is extended, not replaced.
     std::size_t others = 0;
     auto walked = context.maps.bans.for_each([&](const bt_addr& key, const bt_ban& before) {
-        const auto found = place.find(net::Address(key));
-        if (found == place.end()) {
+        const auto found = place.find(key);
+        if (!found) {
             ++others;
             return;
         }
-        bt_ban& value = values[found->second];
+        bt_ban& value = values[*found];
         if (before.expires_ns <= clocks.monotonic_ns)
             return;
         const bool manual = value.flags & BT_BAN_MANUAL;

@@ -19,6 +19,13 @@ def script(name):
     return os.path.join(HERE, name)
 
 
+def serve(lab, *arguments):
+    """An ordinary server on the internet side: `services.py ARGUMENTS`."""
+    server = lab.start(lab.internet, [PYTHON, script("services.py"), *arguments], arguments[0])
+    if not server.wait_for("ready", 10):
+        raise RuntimeError(f"{arguments[0]} server: {server.output()}")
+
+
 class Peer:
     """A libtorrent peer; `status()` is its last status line."""
 

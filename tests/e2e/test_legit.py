@@ -8,15 +8,12 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 import time
 import unittest
 
 from btblock import Btblock
 from network import Lab, WEB, host, bracket
-from swarm import MiB, script
-
-PYTHON = sys.executable
+from swarm import MiB, serve
 
 
 def sha256(path):
@@ -35,10 +32,6 @@ class Legit(unittest.TestCase):
                 self.assertEqual(status["packets"]["dropped"], 0, status)
                 self.assertGreater(status["packets"]["seen"], 10)
 
-    def serve(self, lab, *arguments):
-        server = lab.start(lab.internet, [PYTHON, script("services.py"), *arguments], arguments[0])
-        self.assertTrue(server.wait_for("ready", 10), server.output())
-
     def download(self, lab, scheme, address, port, *options, size=16 * MiB):
         source = lab.random_file("web/file.bin", size)
         arguments = [address, str(port), os.path.dirname(source)]
@@ -47,7 +40,7 @@ class Legit(unittest.TestCase):
             subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
                             "-days", "2", "-subj", "/CN=lab"], check=True, stderr=subprocess.DEVNULL)
             arguments += [certificate, key]
-        self.serve(lab, scheme, *arguments)
+        serve(lab, scheme, *arguments)
         got = lab.file("got.bin")
         lab.run(lab.client, ["curl", "-sS", "--fail", "--noproxy", "*", "--max-time", "30", *options, "-o", got,
                              f"{scheme}://{bracket(address)}:{port}/file.bin"], timeout=40)
@@ -68,7 +61,7 @@ class Legit(unittest.TestCase):
     def test_http_queries(self):
         """Requests with a query go through the deep detectors, each on a kept-alive connection."""
         def check(lab, address):
-            self.serve(lab, "http", address, "8080", lab.dir)
+            serve(lab, "http", address, "8080", lab.dir)
             for _ in range(3):
                 with lab.inside(lab.client):
                     connection = http.client.HTTPConnection(address, 8080, timeout=10)
@@ -106,7 +99,7 @@ class Legit(unittest.TestCase):
     def test_dns(self):
         """Identifiers walk through values that begin like other protocols ('A' is 0x41, 'd1' is 0x6431)."""
         def check(lab, address):
-            self.serve(lab, "dns", address, "53")
+            serve(lab, "dns", address, "53")
             question = b"".join(bytes([len(part)]) + part for part in (b"www", b"example", b"org", b""))
             for identifier in (0x4100, 0x4101, 0x2100, 0x0100, 0x6431, 0x6432, 0x1342, 0x0000, 0x0417, 0xFFFF,
                                *(random.randrange(65536) for _ in range(40))):
@@ -124,7 +117,7 @@ class Legit(unittest.TestCase):
     def test_random_tcp(self):
         """Twenty connections that look like noise from the first byte on, many turns of random sizes."""
         def check(lab, address):
-            self.serve(lab, "tcp", address, "5201")
+            serve(lab, "tcp", address, "5201")
             for _ in range(20):
                 with lab.inside(lab.client):
                     connection = socket.create_connection((address, 5201), 10)
@@ -142,7 +135,7 @@ class Legit(unittest.TestCase):
     def test_random_udp(self):
         """Forty sockets that exchange random datagrams of random sizes."""
         def check(lab, address):
-            self.serve(lab, "udp", address, "5202")
+            serve(lab, "udp", address, "5202")
             sockets = []
             for _ in range(40):
                 with lab.inside(lab.client):

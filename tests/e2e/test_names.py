@@ -3,22 +3,17 @@
 import socket
 import struct
 import subprocess
-import sys
 import unittest
 
 from btblock import Btblock
 from network import Lab, WEB, bracket, client, host
-from swarm import script
+from swarm import serve
 
 LISTED, BELOW, OTHER = "video.example.org", "a.b.video.example.org", "example.org"
 NAMES = f'names.block=["{LISTED}"]'
 
 
 class Names(unittest.TestCase):
-    def serve(self, lab, *arguments):
-        server = lab.start(lab.internet, [sys.executable, script("services.py"), *arguments], arguments[0])
-        self.assertTrue(server.wait_for("ready", 10), server.output())
-
     def certificate(self, lab):
         key, certificate = lab.file("key.pem"), lab.file("cert.pem")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
@@ -50,8 +45,8 @@ class Names(unittest.TestCase):
             with self.subTest(family=family), Lab(**lab) as network:
                 certificate = self.certificate(network)
                 for port in ("443", "444"):
-                    self.serve(network, "https", address, port, network.dir, *certificate)
-                self.serve(network, "dns", address, "53")
+                    serve(network, "https", address, port, network.dir, *certificate)
+                serve(network, "dns", address, "53")
                 with Btblock(network, interfaces, settings=[NAMES]) as btblock:
                     self.assertIn(self.fetch(network, OTHER, address), (0, 22))
                     self.assertTrue(self.asks(network, OTHER, address))
@@ -77,8 +72,8 @@ class Names(unittest.TestCase):
         tracker = "tracker.opentrackr.org"
         with Lab() as network:
             address = host(WEB)
-            self.serve(network, "https", address, "443", network.dir, *self.certificate(network))
-            self.serve(network, "http", address, "80", network.dir)
+            serve(network, "https", address, "443", network.dir, *self.certificate(network))
+            serve(network, "http", address, "80", network.dir)
             with Btblock(network, settings=["names.watch=true"]) as btblock:
                 network.run(network.client, ["curl", "-sS", "--noproxy", "*", "-A", "qBittorrent/4.5.2", "-o", "/dev/null",
                                              f"http://{address}/geoip"])
@@ -94,7 +89,7 @@ class Names(unittest.TestCase):
     def test_off_by_default(self):
         with Lab() as network:
             address = host(WEB)
-            self.serve(network, "https", address, "443", network.dir, *self.certificate(network))
+            serve(network, "https", address, "443", network.dir, *self.certificate(network))
             with Btblock(network) as btblock:
                 self.assertIn(self.fetch(network, "tracker.opentrackr.org", address), (0, 22))
                 self.assertEqual(btblock.status()["packets"]["punted"], 0)

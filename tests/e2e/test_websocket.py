@@ -4,12 +4,11 @@ import json
 import os
 import socket
 import struct
-import sys
 import unittest
 
 from btblock import Btblock
 from network import Lab, WEB, host
-from swarm import script
+from swarm import serve
 
 PORT = 8000
 HASH = bytes(range(150, 170)).decode("latin-1")
@@ -44,9 +43,7 @@ class WebSocket(unittest.TestCase):
         for family in (4, 6):
             address = host(WEB, family)
             with self.subTest(family=family), Lab(**lab) as network:
-                server = network.start(network.internet, [sys.executable, script("services.py"), "websocket", address, str(PORT)],
-                                       "websocket")
-                self.assertTrue(server.wait_for("ready", 10), server.output())
+                serve(network, "websocket", address, str(PORT))
                 with self.connect(network, address) as sock, self.connect(network, address) as early:
                     self.assertTrue(self.answered(sock, ANNOUNCE), "without btblock")
                     with Btblock(network, interfaces) as btblock:

@@ -14,7 +14,7 @@
 #ifndef BTBLOCK_ABI_H
 #define BTBLOCK_ABI_H
 
-#define BT_ABI 5
+#define BT_ABI 6
 
 typedef unsigned char bt_u8;
 typedef unsigned short bt_u16;
@@ -212,6 +212,15 @@ struct bt_mark {
 	bt_u32 pad;
 };
 
+enum { BT_MSE_ENDS = 8 };
+
+/* A remote end that a client's MSE-shaped openings went to: of those whose hashes begin alike the last, or one that was
+ * asked again. */
+struct bt_mse_end {
+	bt_u32 peer; /* hash of address and port */
+	bt_u32 seen; /* seconds << 2 | openings after the first, each within a minute, saturated at 3 */
+};
+
 /* Value of bt_clients (key: struct bt_addr of an inside address). */
 struct bt_client {
 	bt_u64 active_until_ns;
@@ -223,15 +232,14 @@ struct bt_client {
 	bt_u64 syn_until_ns;
 	bt_u16 syn_sport; /* the socket that sent it */
 	bt_u16 syn_dport;
-	bt_u16 mse_first; /* its last MSE-shaped opening: length of the first turn, remote end, when */
-	bt_u16 mse_port;
-	struct bt_addr mse_peer;
-	bt_u32 mse_seen_s;
-	bt_u32 mse_same;         /* such openings in a row that resembled each other, saturated at 3 */
-	struct bt_addr ask_peer; /* remote end of the last connection that began to ask for blocks */
-	bt_u32 ask_seen_s;       /* when */
-	bt_u32 ask_hosts;        /* changes of it in a row, each within the client's time to live */
-	bt_u64 random_until_ns;  /* until then: it has random-looking streams that are not MSE */
+	bt_u16 mse_first; /* its last MSE-shaped opening: length of the first turn */
+	bt_u16 mse_same;  /* openings in a row with that length, after the first; saturated at 3 */
+	struct bt_mse_end mse_ends[BT_MSE_ENDS];
+	bt_u32 ask_peer;   /* hash of the host of the last connection that began to ask for blocks */
+	bt_u32 ask_seen_s; /* when */
+	bt_u32 ask_hosts;  /* changes of it in a row, each within the client's time to live */
+	bt_u32 pad;
+	bt_u64 random_until_ns; /* until then: it has random-looking streams that are not MSE */
 };
 
 /* Value of bt_allow. */
@@ -365,7 +373,7 @@ BT_STATIC_ASSERT(sizeof(struct bt_allow) == 56, "bt_allow");
 BT_STATIC_ASSERT(sizeof(struct bt_flow) == 64, "bt_flow");
 BT_STATIC_ASSERT(sizeof(struct bt_ban) == 96, "bt_ban");
 BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
-BT_STATIC_ASSERT(sizeof(struct bt_client) == 120, "bt_client");
+BT_STATIC_ASSERT(sizeof(struct bt_client) == 152, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
 BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
 BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 8 * BT_S_COUNT + 56, "bt_percpu");

@@ -52,9 +52,10 @@ struct bt_scratch {
 	struct bt_facts facts;
 	bt_u32 evidence; /* code of the last judgement */
 	bt_u32 judgement;
-	bt_u32 is_new;    /* no half-flow was found */
-	bt_u32 side;      /* which end is the client, while convicting */
-	bt_u16 mse_first; /* bytes of a first turn of MSE's length, when the third begins */
+	bt_u32 is_new;      /* no half-flow was found */
+	bt_u32 side;        /* which end is the client, while convicting */
+	bt_u32 again, same; /* while openings are compared */
+	bt_u16 mse_first;   /* bytes of a first turn of MSE's length, when the third begins */
 };
 
 /*
@@ -462,26 +463,35 @@ static BT_INLINE int bt_mse_proves(struct bt_ctx *c, struct bt_scratch *s, const
 
 /*
  * Paddings are of random lengths, and a client keeps one connection to a peer: four openings in a row
- * with the same first turn, or to the same port of a host within a minute each, are a program that
- * asks its server.
+ * with the same first turn, or four to the same port of a host within a minute each, are a program
+ * that asks its server, or its servers in turn.
  */
 enum { BT_MSE_SAME = 3, BT_MSE_AGAIN_S = 60 };
 
-static BT_INLINE int bt_mse_repeats(struct bt_client *k, bt_u16 first, const struct bt_addr *peer, bt_u16 port, bt_u64 now)
+static BT_INLINE bt_u32 bt_peer_hash(const struct bt_addr *a, bt_u16 port)
 {
-	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC);
-	int same = (first == k->mse_first && first != BT_MSE_FIRST) ||
-		   (port == k->mse_port && now_s - k->mse_seen_s < BT_MSE_AGAIN_S && bt_addr_equal(peer, &k->mse_peer));
+	return ((a->w[0] * 31 + a->w[1]) * 31 + a->w[2]) * 31 + a->w[3] * 0x9e3779b1u + port * 0x85ebca6bu;
+}
 
-	if (!same)
-		k->mse_same = 0;
-	else if (k->mse_same < BT_MSE_SAME)
-		k->mse_same++;
-	k->mse_first = first;
-	k->mse_port = port;
-	k->mse_peer = *peer;
-	k->mse_seen_s = now_s;
-	return k->mse_same == BT_MSE_SAME;
+static BT_INLINE int bt_mse_repeats(struct bt_scratch *s, struct bt_client *k, bt_u32 peer, bt_u64 now)
+{
+	struct bt_mse_end *end = &k->mse_ends[peer >> 29];
+	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC), again = end->seen & 3, same;
+	int recent = now_s - (end->seen >> 2) < BT_MSE_AGAIN_S;
+
+	if (end->peer == peer || !recent || !again) { /* or the place is taken by one that was asked again */
+		again = end->peer == peer && recent ? again + (again < BT_MSE_SAME) : 0;
+		end->peer = peer;
+		end->seen = now_s << 2 | again;
+	} else {
+		again = 0;
+	}
+	again = bt_forget(&s->again, again);
+	same = s->mse_first == k->mse_first && s->mse_first != BT_MSE_FIRST ? k->mse_same + 1u : 0;
+	same = bt_forget(&s->same, same);
+	k->mse_first = s->mse_first;
+	k->mse_same = same > BT_MSE_SAME ? BT_MSE_SAME : (bt_u16)same;
+	return same >= BT_MSE_SAME || again == BT_MSE_SAME;
 }
 
 static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
@@ -513,7 +523,7 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 	if (!client)
 		return 0;
 	if (fit == BT_FIT_BROKEN ||
-	    (s->mse_first && bt_mse_repeats(client, s->mse_first, outside, side == BT_SIDE_SRC ? t->dport : t->sport, now)))
+	    (s->mse_first && bt_mse_repeats(s, client, bt_peer_hash(outside, side == BT_SIDE_SRC ? t->dport : t->sport), now)))
 		client->random_until_ns = now + BT_CLIENT_TTL_NS;
 	if (!known)
 		bt_client_store(c, inside, client);
@@ -650,13 +660,13 @@ BT_STAGE(mse_asks)
 /* Connections to two hosts began so, one after the other. */
 static BT_INLINE int bt_ask_elsewhere(struct bt_client *k, const struct bt_addr *peer, bt_u64 now)
 {
-	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC);
+	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC), host = bt_peer_hash(peer, 0);
 
 	if (now_s - k->ask_seen_s > (bt_u32)(BT_CLIENT_TTL_NS / BT_NSEC_PER_SEC))
 		k->ask_hosts = 0;
-	if (!k->ask_hosts || !bt_addr_equal(&k->ask_peer, peer))
+	if (!k->ask_hosts || k->ask_peer != host)
 		k->ask_hosts++;
-	k->ask_peer = *peer;
+	k->ask_peer = host;
 	k->ask_seen_s = now_s;
 	return k->ask_hosts >= BT_ASK_HOSTS;
 }

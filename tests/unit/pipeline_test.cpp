@@ -2,6 +2,7 @@
 // detect::Pipeline: the scenarios of the kernel programs, and what must never be taken for BitTorrent.
 #include "bpf/Scenarios.h"
 #include "detect/Pipeline.h"
+#include "unit/mse.h"
 
 #include <gtest/gtest.h>
 #include <map>
@@ -55,32 +56,93 @@ TEST(Pipeline, Scenarios) {
     }
 }
 
-// A thousand encrypted openings with keys, hashes and paddings of random content and every length that MSE allows.
-TEST(Pipeline, EncryptedConnectionsOfAnActiveClientEndAtTheirThirdTurn) {
-    std::mt19937 random(7);
-    const auto upto = [&](unsigned most) { return random() % (most + 1); };
-    const auto ended_by_third = [&](bool active, unsigned n) {
-        detect::Pipeline pipeline(
-            {.flow_capacity = 16, .socket_capacity = 16, .client_capacity = 16, .deep_capacity = 16, .inside = {}});
-        std::uint64_t now = BT_NSEC_PER_SEC;
-        const auto pass = [&](const Packet& p) {
-            const std::string ip = p.ip();
-            return pipeline.packet(bytes(ip), ip.size(), now += 1000000).action == BT_ACT_PASS;
-        };
-        if (active)
-            pass(Packet::udp(client4, 7000, remote4, 1337).payload(tracker_connect()));
-        Stream out(client4, 50000, remote4, 51000), back(remote4, 51000, client4, 50000);
-        pass(out.next(noise(96 + upto(512), 4 * n)));
-        pass(back.next(noise(96 + upto(512), 4 * n + 1)));
-        return !pass(out.next(noise(56 + upto(512) + (n % 2 ? 68 : 0), 4 * n + 2)));
+// A thousand encrypted connections, as the specification has them. Which of them end, and at which turn (1 to 5).
+struct Ended {
+    unsigned at_third = 0, others = 0;
+};
+Ended thousand_connections(bool active) {
+    detect::Pipeline pipeline({.inside = {}});
+    std::mt19937_64 rng(7);
+    std::uint64_t now = BT_NSEC_PER_SEC;
+    const auto pass = [&](const Packet& p) {
+        const std::string ip = p.ip();
+        return pipeline.packet(bytes(ip), ip.size(), now += 100'000'000).action == BT_ACT_PASS;
     };
-    unsigned found = 0, wrong = 0;
-    for (unsigned n = 1; n <= 1000; ++n) {
-        found += ended_by_third(true, n);
-        wrong += ended_by_third(false, n);
+    Ended ended;
+    for (unsigned n = 0; n < 1000; ++n) {
+        if (active && n % 100 == 0) // it talks to its tracker now and then
+            pass(Packet::udp(client4, static_cast<std::uint16_t>(7000 + n), remote4, 1337).payload(tracker_connect()));
+        const std::string peer = "203.0." + std::to_string(n / 250) + "." + std::to_string(1 + n % 250);
+        const auto port = static_cast<std::uint16_t>(20000 + n);
+        const auto turns = mse::handshake(rng, n % 2);
+        // Both ways: the client dials, or is dialled.
+        const bool dials = n % 3;
+        Stream out(dials ? client4 : peer, port, dials ? peer : client4, 51413);
+        Stream back(dials ? peer : client4, 51413, dials ? client4 : peer, port);
+        for (std::size_t turn = 0; turn < turns.size(); ++turn)
+            if (!pass((turn % 2 ? back : out).next(turns[turn]))) {
+                ++(turn == 2 ? ended.at_third : ended.others);
+                break;
+            }
     }
-    EXPECT_GE(found, 990u);
-    EXPECT_EQ(wrong, 0u);
+    return ended;
+}
+
+TEST(Pipeline, EncryptedConnectionsOfAnActiveClientEndAtTheirThirdTurn) {
+    std::mt19937_64 rng(1);
+    ASSERT_TRUE(mse::agrees(rng));
+    const Ended ended = thousand_connections(true);
+    EXPECT_GE(ended.at_third, 990u);
+    EXPECT_EQ(ended.others, 0u) << "before, or after";
+}
+
+TEST(Pipeline, TheSameConnectionsOfAnotherClientPass) {
+    const Ended ended = thousand_connections(false);
+    EXPECT_EQ(ended.at_third + ended.others, 0u);
+}
+
+// ---------------------------------------------------------------- programs beside a torrent
+
+// Questions and answers of MSE's lengths through some servers in turn, each in a connection of its own, by a client
+// that runs a torrent as well. Returns how many of `count` got through.
+unsigned polls_that_pass(unsigned servers, unsigned count, bool with_torrent) {
+    detect::Pipeline pipeline({.inside = {}});
+    std::mt19937_64 rng(11);
+    std::uint64_t now = BT_NSEC_PER_SEC;
+    const auto pass = [&](const Packet& p) {
+        const std::string ip = p.ip();
+        return pipeline.packet(bytes(ip), ip.size(), now += 1'000'000).action == BT_ACT_PASS;
+    };
+    const auto converse = [&](std::uint16_t port, const std::string& host, std::uint16_t to,
+                              const std::array<std::string, 5>& turns) {
+        Stream out(client4, port, host, to), back(host, to, client4, port);
+        bool passed = true;
+        for (std::size_t turn = 0; turn < 3; ++turn)
+            passed = pass((turn % 2 ? back : out).next(turns[turn])) && passed;
+        return passed;
+    };
+    pass(Packet::udp(client4, 7000, remote4, 1337).payload(tracker_connect()));
+    unsigned passed = 0;
+    for (unsigned n = 0; n < count; ++n) {
+        now += 5 * BT_NSEC_PER_SEC;
+        const std::array<std::string, 5> turns{noise(110 + rng() % 60, 3 * n), noise(200 + rng() % 300, 3 * n + 1),
+                                               noise(60 + rng() % 40, 3 * n + 2), "", ""};
+        passed += converse(static_cast<std::uint16_t>(30000 + n), "198.51.100." + std::to_string(1 + n % servers), 8388,
+                           turns);
+        if (with_torrent)
+            converse(static_cast<std::uint16_t>(40000 + n), "203.0.113." + std::to_string(1 + n), 51413,
+                     mse::handshake(rng, true));
+    }
+    return passed;
+}
+
+TEST(Pipeline, WhatAsksItsServersInTurnsOfMseIsToldFromPeers) {
+    for (const unsigned servers : {1u, 2u, 3u}) {
+        SCOPED_TRACE(servers);
+        const unsigned known = 4 * servers; // four openings to one of them, each within a minute
+        EXPECT_GE(polls_that_pass(servers, 40, false), 40 - known);
+        EXPECT_GE(polls_that_pass(servers, 40, true), 40 - known);
+    }
 }
 
 // ---------------------------------------------------------------- the end of a capture

@@ -282,8 +282,8 @@ static BT_INLINE void bt_emit(struct bt_ctx *c, const struct bt_pkt *p, __u8 kin
 	e->hook = (__u8)c->hook;
 	e->action = action;
 	e->monitor = (cfg->flags & BT_C_MONITOR) != 0;
-	e->client_is = client_is;
-	e->pad = 0;
+	e->client_is = client_is & 3;
+	e->unasked = (client_is & BT_SIDE_UNASKED) != 0;
 	bpf_ringbuf_submit(e, 0);
 	bt_count(c, BT_S_EVENTS_SENT);
 }

@@ -143,6 +143,7 @@ enum {                         /* bt_flow.flags */
        BT_F_UTP_SEEN = 1 << 2, /* sent something of uTP shape: utp_id, utp_seq hold it */
        BT_F_PROXY = 1 << 3,    /* SOCKS or HTTP CONNECT: an inner stream starts later */
        BT_F_ORDERED = 1 << 4,  /* next_seq is valid */
+       BT_F_FITTING = 1 << 5,  /* sent a length that is rare but for encrypted peers, see inspect.h */
 };
 
 /* bt_flow.mse: how far the turns of Message Stream Encryption fitted. */
@@ -304,7 +305,7 @@ struct bt_event {
 	bt_u8 action;    /* enum bt_action: what was done to the packet */
 	bt_u8 monitor;   /* 1: monitor mode, a drop was only counted */
 	bt_u8 client_is; /* 0 unknown, 1 tuple.src is inside, 2 tuple.dst is inside */
-	bt_u8 pad;
+	bt_u8 unasked;   /* 1: from outside, and no answer to the inside: its sender may be forged */
 };
 
 /* Record of the ring buffer bt_rejects: a dropped packet whose ends are to be told. */

@@ -52,6 +52,26 @@ static BT_INLINE bt_u8 bt_match_handshake(const struct bt_head *h, bt_u8 matched
 	return (bt_u8)(matched + i);
 }
 
+/* ------------------------------------------------------------------ who really sent it (RFC 9293) */
+
+enum { BT_ANSWER_BEHIND = 1 << 17, BT_ANSWER_AHEAD = 1 << 24 };
+
+/*
+ * A segment that acknowledges what the other half-flow, `sent`, sends: its sender gets that, so its address is its own.
+ * What comes to a host that never answered can come from anywhere. When `sent` has been looked at for long enough its
+ * sequence numbers are no longer followed.
+ */
+static BT_INLINE int bt_is_answer(const struct bt_flow *sent, bt_u32 ack)
+{
+	bt_u32 behind = sent->next_seq - ack;
+
+	if (!(sent->flags & BT_F_ORDERED))
+		return 0;
+	if (!sent->seen)
+		return !behind;
+	return behind <= BT_ANSWER_BEHIND || (sent->seen >= BT_PUNT_BUDGET && 0 - behind <= BT_ANSWER_AHEAD);
+}
+
 /* ------------------------------------------------------------------ DHT (BEP 5, 32, 42) */
 
 /* A KRPC message by its canonical beginning; BT_EV_NONE when it needs the full bencode check. */
@@ -223,8 +243,8 @@ static BT_INLINE int bt_looks_random(const struct bt_head *h)
 
 	if (h->len < BT_HEAD_LEN)
 		return 0;
-	/* a length in front of what is encrypted: LDAP with SASL, SSH, SMB */
-	if (bt_be32(h->b) <= 0xffff)
+	/* a length in front of what is encrypted: LDAP with SASL, SSH, SMB; RLPx; records of two bytes in either order */
+	if (bt_be32(h->b) <= 0xffff || bt_be16(h->b) + 2u == h->wire_len || h->b[0] + 256u * h->b[1] + 2u == h->wire_len)
 		return 0;
 #ifdef __clang__
 #pragma clang loop unroll(full)
@@ -286,6 +306,11 @@ static BT_INLINE int bt_is_other_udp(const struct bt_head *h)
 	return 0;
 }
 
+static BT_INLINE int bt_is_others_datagram(const struct bt_tuple *t, const struct bt_head *h)
+{
+	return bt_is_other_udp(h) || bt_is_ntp(t, h) || bt_is_dns(t, h);
+}
+
 /* TCP beginnings that settle what their half-flow is. HTTP requests are not among them. */
 static BT_INLINE int bt_is_other_tcp(const struct bt_head *h)
 {
@@ -308,6 +333,7 @@ static BT_INLINE int bt_is_other_tcp(const struct bt_head *h)
 	case BT_TXT4('+', 'O', 'K', ' '):
 	case BT_TXT4('*', ' ', 'O', 'K'):
 	case BT_TXT4('G', 'N', 'U', 'T'): /* Gnutella */
+	case BT_TXT4(14, 'S', 'w', 'a'):  /* Delivery Optimization, "Swarm protocol" */
 		return 1;
 	default:
 		return 0;
@@ -460,13 +486,7 @@ static BT_INLINE void bt_udp_facts(const struct bt_tuple *t, const struct bt_hea
 	BT_BARRIER();
 	x->is_query = (bt_u8)bt_is_dns_query(t, h);
 	BT_BARRIER();
-	x->is_other = (bt_u8)bt_is_other_udp(h);
-	BT_BARRIER();
-	if (bt_is_ntp(t, h))
-		x->is_other = 1;
-	BT_BARRIER();
-	if (bt_is_dns(t, h))
-		x->is_other = 1;
+	x->is_other = (bt_u8)bt_is_others_datagram(t, h);
 	BT_BARRIER();
 }
 

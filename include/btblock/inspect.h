@@ -54,6 +54,7 @@ struct bt_scratch {
 	bt_u32 judgement;
 	bt_u32 is_new;      /* no half-flow was found */
 	bt_u32 side;        /* which end is the client, while convicting */
+	bt_u32 unasked;     /* BT_SIDE_UNASKED or 0, likewise */
 	bt_u32 again, same; /* while openings are compared */
 	bt_u16 mse_first;   /* bytes of a first turn of MSE's length, when the third begins */
 };
@@ -71,7 +72,7 @@ struct bt_scratch {
 	}
 #endif
 
-enum { BT_SIDE_NONE, BT_SIDE_SRC, BT_SIDE_DST };
+enum { BT_SIDE_NONE, BT_SIDE_SRC, BT_SIDE_DST, BT_SIDE_UNASKED /* a bit, for events */ = 4 };
 
 /* Which end of the packet is the client: the inside one; between two inside hosts, the sender. */
 static BT_INLINE bt_u8 bt_client_side(struct bt_ctx *c, const struct bt_tuple *t)
@@ -165,6 +166,16 @@ static BT_INLINE void bt_endpoint_of(struct bt_endpoint *e, const struct bt_addr
 }
 
 static BT_INLINE int bt_socket_live(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port, bt_u64 now)
+{
+	struct bt_endpoint e;
+	struct bt_mark *mark;
+
+	bt_endpoint_of(&e, a, port);
+	mark = bt_socket_find(c, &e);
+	return mark && mark->expires_ns > now;
+}
+
+static BT_INLINE int bt_socket_used(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port, bt_u64 now)
 {
 	struct bt_endpoint e;
 	struct bt_mark *mark;
@@ -306,7 +317,7 @@ static BT_INLINE int bt_utp_dialler(struct bt_ctx *c, struct bt_scratch *s)
 BT_STAGE(utp_dialler)
 
 /* One datagram, plain or taken out of its SOCKS header; s->facts says what it looks like. */
-static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt_scratch *s)
+static BT_INLINE int bt_judge_datagram(struct bt_ctx *c, struct bt_scratch *s)
 {
 	struct bt_flow *f = &s->flow, *m = &s->mirror;
 	struct bt_utp *u = &s->facts.utp;
@@ -349,6 +360,7 @@ static BT_INLINE enum bt_judgement bt_judge_datagram(struct bt_ctx *c, struct bt
 	}
 	return BT_J_NOTHING;
 }
+BT_STAGE(judge_datagram)
 
 /* User space looks at names, and can have this packet. Where not, what carries them is as clean as ever. */
 static BT_INLINE int bt_wants_names(struct bt_ctx *c)
@@ -372,7 +384,7 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
 			return BT_J_NOTHING;
 		bt_find_udp_facts(s);
 	}
-	s->judgement = bt_judge_datagram(c, s);
+	s->judgement = (bt_u32)bt_run_judge_datagram(c, s);
 	BT_BARRIER();
 	if (s->judgement != BT_J_NOTHING)
 		return (enum bt_judgement)s->judgement;
@@ -388,7 +400,14 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
  * 96 to 608 random bytes, then 56 to 636. A turn may come in several segments. bt_flow.mse says how
  * far it went.
  */
-enum { BT_MSE_FIRST = 96, BT_MSE_FIRST_MAX = 608, BT_MSE_ANSWER = 56, BT_MSE_ANSWER_MAX = 636 };
+enum {
+	BT_MSE_FIRST = 96,
+	BT_MSE_FIRST_MAX = 608,
+	BT_MSE_ANSWER = 56,
+	BT_MSE_ANSWER_MAX = 636,
+	BT_MSE_PEER = 68,  /* a peer handshake (BEP 3) */
+	BT_MSE_SHORT = 24, /* shorter segments are too short for others */
+};
 enum bt_mse_fit { BT_FIT_NOTHING, BT_FIT_OPENING, BT_FIT_BROKEN };
 
 static BT_INLINE int bt_is_mse_first(bt_u32 len)
@@ -438,6 +457,8 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 		fits = f->mse != BT_MSE_NONE && f->turn_len <= BT_MSE_ANSWER_MAX;
 	} else if (f->turn == 5 && was == 3) {
 		fits = mine >= BT_MSE_ANSWER;
+		if (len == BT_MSE_PEER || mine == BT_MSE_ANSWER + BT_MSE_PEER)
+			f->flags |= BT_F_FITTING;
 	}
 	if (!fits) {
 		f->mse = BT_MSE_OVER;
@@ -477,7 +498,7 @@ static BT_INLINE int bt_mse_repeats(struct bt_scratch *s, struct bt_client *k, b
 {
 	struct bt_mse_end *end = &k->mse_ends[peer >> 29];
 	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC), again = end->seen & 3, same;
-	int recent = now_s - (end->seen >> 2) < BT_MSE_AGAIN_S;
+	int recent = ((now_s - (end->seen >> 2)) & 0x3fffffff) < BT_MSE_AGAIN_S;
 
 	if (end->peer == peer || !recent || !again) { /* or the place is taken by one that was asked again */
 		again = end->peer == peer && recent ? again + (again < BT_MSE_SAME) : 0;
@@ -490,7 +511,7 @@ static BT_INLINE int bt_mse_repeats(struct bt_scratch *s, struct bt_client *k, b
 	same = s->mse_first == k->mse_first && s->mse_first != BT_MSE_FIRST ? k->mse_same + 1u : 0;
 	same = bt_forget(&s->same, same);
 	k->mse_first = s->mse_first;
-	k->mse_same = same > BT_MSE_SAME ? BT_MSE_SAME : (bt_u16)same;
+	k->mse_same = (bt_u16)(same > BT_MSE_SAME ? (bt_u32)BT_MSE_SAME : same);
 	return same >= BT_MSE_SAME || again == BT_MSE_SAME;
 }
 
@@ -537,6 +558,9 @@ BT_STAGE(mse_turn)
  *
  * - A write ends, by its PSH, after a whole number of piece messages. Few ends are tried.
  * - Between two requests as many whole blocks came as the first of them asked for. Few are tried.
+ *   Either may happen to anybody's download, once in some thousand. So it takes one more length that fits, of either
+ *   side: a segment that is too short for a frame with a length and a tag ("unchoke", "interested" are 5 bytes), or
+ *   the dialler's handshake, alone in the fifth turn (68 bytes) or with the third (56 + 68, without padding).
  * - Segments of nothing but requests, each with a few "have", of several lengths, one of them bare,
  *   which is too short for a frame of authenticated encryption; and whenever one leaves, its side has
  *   got no more blocks than it had asked for, and at least two in five of them. This needs neither
@@ -680,7 +704,7 @@ static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 	bt_u8 side = bt_client_side(c, t);
 	struct bt_client *client;
 	bt_u64 now = bt_now(c);
-	int asks;
+	int asks, whole;
 
 	if (side == BT_SIDE_NONE)
 		return 0;
@@ -689,7 +713,10 @@ static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 		return 1;
 	if (f->seen >= BT_MSE_LOOK || ((f->flags & BT_F_ORDERED) && (int)(p->seq - f->next_seq) < 0))
 		return 0;
-	if (bt_mse_write(p, f) || bt_mse_got(p, f))
+	if (p->payload_len < BT_MSE_SHORT)
+		f->flags |= BT_F_FITTING;
+	whole = bt_mse_write(p, f) | bt_mse_got(p, f);
+	if (whole && (f->flags | s->mirror.flags) & BT_F_FITTING)
 		return 1;
 	asks = bt_run_mse_asks(c, s);
 	if (asks == BT_ASKS_BEGIN && client)
@@ -818,21 +845,38 @@ static BT_INLINE void bt_renew_flow(struct bt_flow *f)
 	}
 }
 
+static BT_INLINE void bt_new_flow(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+{
+	__builtin_memset(&s->flow, 0, sizeof(s->flow));
+	s->flow.owner = bt_owner(c);
+	s->flow.last_seen_ns = now;
+	bt_count(c, BT_S_NEW_FLOWS);
+}
+
 /* A TCP segment without payload: connection attempts to learned peers, and new life for a reused tuple. */
-static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct bt_scratch *s)
+static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_config *cfg = bt_settings(c);
 	const struct bt_pkt *p = &s->pkt;
 	const struct bt_tuple *t = &p->tuple;
+	struct bt_flow *found;
 	bt_u64 now;
 	bt_u8 code;
 
 	if (!cfg || !(p->tcp_flags & BT_TCP_SYN))
 		return BT_ACT_PASS;
-	bt_renew_flow(bt_flow_find(c, t));
-	if (p->tcp_flags & BT_TCP_ACK)
-		return BT_ACT_PASS;
 	now = bt_now(c);
+	found = bt_flow_find(c, t);
+	bt_renew_flow(found);
+	if (p->tcp_flags & BT_TCP_ACK) {
+		if (!found && bt_is_inside(c, &t->src) && bt_flow_rate_ok(c)) {
+			bt_new_flow(c, s, now);
+			s->flow.next_seq = p->seq + 1;
+			s->flow.flags = BT_F_ORDERED; /* who answers this is where it says */
+			bt_flow_store(c, t, &s->flow);
+		}
+		return BT_ACT_PASS;
+	}
 	if (bt_peer_live(c, &t->src, &t->dst, t->dport, now))
 		code = BT_EV_PEER_LEARNED;
 	else if (!bt_is_common_port(t->dport) && bt_socket_live(c, &t->dst, t->dport, now))
@@ -848,17 +892,13 @@ static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, const struct b
 }
 BT_STAGE(inspect_bare)
 
-/* Any datagram to or from a condemned socket. */
+/* A datagram to or from a condemned socket. */
 static BT_INLINE int bt_is_condemned(struct bt_ctx *c, const struct bt_tuple *t)
 {
 	bt_u64 now = bt_now(c);
 
-	if (bt_socket_live(c, &t->src, t->sport, now)) {
-		if (bt_is_allowed(c, &t->dst))
-			return 0;
-		bt_learn(c, t, now);
-		return 1;
-	}
+	if (bt_socket_live(c, &t->src, t->sport, now))
+		return !bt_is_allowed(c, &t->dst);
 	return bt_socket_live(c, &t->dst, t->dport, now) && !bt_is_allowed(c, &t->src);
 }
 
@@ -868,23 +908,93 @@ static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_scratch
 }
 BT_STAGE(socket_applies)
 
-/* The half-flow is BitTorrent: remember that for both directions, for its client, and tell. */
-static BT_INLINE int bt_convict(struct bt_ctx *c, struct bt_scratch *s)
+/* Use keeps it condemned, and where it sends to is learned. */
+static BT_INLINE void bt_use_socket(struct bt_ctx *c, const struct bt_tuple *t)
+{
+	bt_u64 now = bt_now(c);
+
+	if (bt_socket_used(c, &t->src, t->sport, now))
+		bt_learn(c, t, now);
+	else
+		bt_socket_used(c, &t->dst, t->dport, now);
+}
+
+static BT_INLINE int bt_socket_goes_on(struct bt_ctx *c, const struct bt_scratch *s)
+{
+	bt_use_socket(c, &s->pkt.tuple);
+	return 0;
+}
+BT_STAGE(socket_goes_on)
+
+/*
+ * What certainly is another protocol: the number of a socket that is closed by now was given to another program, whose
+ * lookups and calls are its own.
+ */
+static BT_INLINE int bt_is_of_others(struct bt_scratch *s)
+{
+	bt_find_udp_facts(s);
+	return s->facts.is_other && s->facts.evidence == BT_EV_NONE;
+}
+
+/* One event about what was decided: s->evidence, s->side, s->unasked. */
+static BT_INLINE int bt_tell(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_config *cfg = bt_settings(c);
-	const struct bt_tuple *t = &s->pkt.tuple;
-	bt_u8 code = (bt_u8)s->evidence, side;
-	bt_u64 now = bt_now(c);
-	int forgeable;
+	bt_u32 code = s->evidence;
 
 	if (!cfg || code >= BT_EV_COUNT)
 		return 0;
+	bt_count_evidence(c, code);
+	bt_emit(c, &s->pkt, BT_K_DETECTION, BT_EV_BIT(code), cfg->flags & BT_C_MONITOR ? BT_ACT_PASS : BT_ACT_DROP,
+		(bt_u8)(s->side | s->unasked));
+	return 0;
+}
+BT_STAGE(tell)
+
+/*
+ * From outside, and nobody asked for it: what the inside sends is judged by itself. Otherwise a forged packet could
+ * close an inside service, accuse a client, or get its alleged sender banned.
+ */
+static BT_INLINE int bt_unasked(const struct bt_scratch *s, bt_u8 code)
+{
+	if (s->side != BT_SIDE_DST)
+		return 0;
+	if (s->pkt.tuple.proto == BT_IPPROTO_UDP)
+		return code != BT_EV_UTP_PAIR && code != BT_EV_UTP_DATA;
+	return !bt_is_answer(&s->mirror, s->pkt.ack);
+}
+
+/* What a packet that can be believed says about its client and, if it is a datagram, about its socket. */
+static BT_INLINE int bt_accuse(struct bt_ctx *c, struct bt_scratch *s)
+{
+	const struct bt_tuple *t = &s->pkt.tuple;
+	const struct bt_addr *client = s->side == BT_SIDE_SRC ? &t->src : &t->dst;
+	bt_u8 code = (bt_u8)s->evidence;
+	bt_u64 now = bt_now(c);
+
+	bt_client_seen(c, client, code, now);
+	if (t->proto != BT_IPPROTO_UDP || code == BT_EV_LSD_ANNOUNCE)
+		return 0;
+	bt_condemn(c, client, s->side == BT_SIDE_SRC ? t->sport : t->dport, code, now);
+	if (s->side == BT_SIDE_SRC)
+		bt_learn(c, t, now);
+	return 0;
+}
+BT_STAGE(accuse)
+
+/* The half-flow is BitTorrent: remember that for both directions, for its client, and tell. */
+static BT_INLINE int bt_convict(struct bt_ctx *c, struct bt_scratch *s)
+{
+	bt_u8 code = (bt_u8)s->evidence;
+
+	if (code >= BT_EV_COUNT)
+		return 0;
 	s->flow.verdict = BT_V_BLOCKED;
 	s->flow.evidence |= BT_EV_BIT(code);
-	side = (bt_u8)bt_forget(&s->side, bt_client_side(c, t));
-	/* A datagram from outside that nobody asked for: what the inside sends is judged by itself. */
-	forgeable = t->proto == BT_IPPROTO_UDP && side == BT_SIDE_DST && code != BT_EV_UTP_PAIR && code != BT_EV_UTP_DATA;
-	if (!forgeable) {
+	s->side = bt_client_side(c, &s->pkt.tuple);
+	s->unasked = bt_unasked(s, code) ? BT_SIDE_UNASKED : 0;
+	BT_BARRIER();
+	if (!s->unasked) {
 		struct bt_flow *mirror = bt_flow_find(c, &s->mirror_tuple);
 
 		if (mirror) {
@@ -893,35 +1003,15 @@ static BT_INLINE int bt_convict(struct bt_ctx *c, struct bt_scratch *s)
 		} else {
 			bt_flow_store(c, &s->mirror_tuple, &s->flow);
 		}
+		if (s->side != BT_SIDE_NONE && code != BT_EV_SOCKET_CONDEMNED)
+			bt_run_accuse(c, s);
 	}
-	BT_BARRIER();
 	if (s->flow.leaky && code >= BT_EV_DHT_QUERY && code <= BT_EV_TRACKER_UDP_SCRAPE)
 		bt_count(c, code <= BT_EV_DHT_ERROR ? BT_S_LEAKED_DHT : BT_S_LEAKED_UDP_TRACKER);
-	if (side != BT_SIDE_NONE && code != BT_EV_SOCKET_CONDEMNED) {
-		const struct bt_addr *client = side == BT_SIDE_SRC ? &t->src : &t->dst;
-
-		/* Only a socket on the inside, and only by what it sent itself or what answered it: a
-		 * forged datagram from outside must neither close an inside service nor accuse a client. */
-		if (!forgeable)
-			bt_client_seen(c, client, code, now);
-		if (t->proto == BT_IPPROTO_UDP && code != BT_EV_LSD_ANNOUNCE && !forgeable)
-			bt_condemn(c, client, side == BT_SIDE_SRC ? t->sport : t->dport, code, now);
-		if (t->proto == BT_IPPROTO_UDP && code != BT_EV_LSD_ANNOUNCE && side == BT_SIDE_SRC)
-			bt_learn(c, t, now);
-	}
-	bt_count_evidence(c, code);
-	bt_emit(c, &s->pkt, BT_K_DETECTION, BT_EV_BIT(code), cfg->flags & BT_C_MONITOR ? BT_ACT_PASS : BT_ACT_DROP, side);
+	bt_run_tell(c, s);
 	return 0;
 }
 BT_STAGE(convict)
-
-static BT_INLINE void bt_new_flow(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
-{
-	__builtin_memset(&s->flow, 0, sizeof(s->flow));
-	s->flow.owner = bt_owner(c);
-	s->flow.last_seen_ns = now;
-	bt_count(c, BT_S_NEW_FLOWS);
-}
 
 static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
 {
@@ -1110,7 +1200,7 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		if (now - found->last_seen_ns > BT_NSEC_PER_SEC) {
 			found->last_seen_ns = now;
 			if (found->verdict == BT_V_BLOCKED && p->tuple.proto == BT_IPPROTO_UDP)
-				bt_run_socket_applies(c, s); /* use keeps a condemned socket and its peers */
+				bt_run_socket_goes_on(c, s);
 		}
 		if (found->verdict == BT_V_BLOCKED) {
 			found->epoch = epoch;
@@ -1119,7 +1209,9 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		if (found->verdict == BT_V_CLEAN || found->verdict == BT_V_ALLOWED)
 			return bt_pass_settled(found, epoch);
 	}
-	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s)) {
+	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s) &&
+	    (bt_load_head(c, p->payload_off, p->payload_len, &s->head) || !bt_is_of_others(s))) {
+		bt_run_socket_goes_on(c, s);
 		/* from now on the half-flow's own verdict says it: one look-up, and one event */
 		bt_mirror(&p->tuple, &s->mirror_tuple);
 		if (found)
@@ -1139,10 +1231,11 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 			found->epoch = epoch;
 		}
 		s->flow = *found;
-		s->is_new = 0;
 	} else {
-		s->is_new = 1;
 		bt_new_flow(c, s, now);
+	}
+	s->is_new = !s->flow.seen;
+	if (s->is_new) {
 		if (bt_is_allowed(c, &p->tuple.src) || bt_is_allowed(c, &p->tuple.dst) ||
 		    ((cfg->flags & BT_C_STRICT_PORTS) && bt_run_exempt_port(c, s))) {
 			s->flow.verdict = BT_V_ALLOWED;
@@ -1166,6 +1259,11 @@ static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parse
 		return bt_dropped(c, cfg, BT_S_DROP_BAN);
 	}
 	if (parsed == BT_PARSED && t->proto == BT_IPPROTO_UDP && bt_is_condemned(c, t)) {
+		const struct bt_flow *found = bt_flow_find(c, t);
+
+		if (!found || found->verdict != BT_V_BLOCKED) /* TC has a look: it may be another program's */
+			return BT_ACT_PASS;
+		bt_use_socket(c, t);
 		bt_count(c, BT_S_SEEN);
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}

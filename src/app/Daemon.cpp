@@ -788,6 +788,7 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     payload.bytes = parsed->payload;
     payload.seq = parsed->seq;
     payload.has_seq = parsed->tuple.proto == 6;
+    payload.ack = parsed->ack;
     const std::uint64_t now = monotonic_ns();
     detect::Inspector& inspector = *inspectors_[queue];
     detect::Finding finding = inspector.inspect(payload, now);
@@ -797,6 +798,7 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
     if (!inspector.host().empty() && finding.judgement != detect::Judgement::proves &&
         blocked_names_.load()->contains(inspector.host()))
         finding = {.judgement = detect::Judgement::proves, .evidence = BT_EV_BIT(BT_EV_TRACKER_SNI), .listed = true};
+    finding.unasked = finding.judgement == detect::Judgement::proves && is_unasked(*tables_, payload);
     const std::uint32_t activated =
         detect::write_back(*tables_, scorer_, payload.tuple, finding, inspector.named_peers(), now);
     const bool proves = finding.judgement == detect::Judgement::proves;
@@ -808,6 +810,7 @@ queue::QueueVerdict Daemon::inspect(std::size_t queue, const queue::QueuedPacket
 
     DeepFinding found{};
     found.host_evidence = proves && finding.host_evidence;
+    found.event.unasked = finding.unasked;
     found.event.time_ns = now;
     found.event.ifindex = packet.in_ifindex;
     found.event.evidence = finding.evidence;
@@ -869,9 +872,9 @@ void Daemon::handle_finding(const bt_event& event, bool host_evidence, event::Pa
     publish(std::move(told), event.hook != BT_HOOK_QUEUE);
     if (config_.monitor_only)
         return;
-    // The peer of a proxied connection is the proxy, which serves others too.
+    // The peer of a proxied connection is the proxy, which serves others too; and a sender can be forged.
     const auto flow = maps_.flows.lookup(event.tuple);
-    if (flow && *flow && (*flow)->flags & BT_F_PROXY)
+    if ((flow && *flow && (*flow)->flags & BT_F_PROXY) || event.unasked)
         host_evidence = false;
     const std::uint64_t now = monotonic_ns();
     const auto decision = policy_->decide(event, host_evidence, now);

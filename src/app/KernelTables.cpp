@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "app/KernelTables.h"
 
+#include "btblock/wire.h"
+
 #include <spdlog/spdlog.h>
 
 namespace btblock::app {
@@ -67,6 +69,12 @@ void KernelTables::learn(const bt_peer_key& peer, std::uint32_t evidence, std::u
     mark.expires_ns = now_ns + BT_PEER_TTL_NS;
     mark.evidence |= evidence;
     warn(maps_.peers.update(peer, mark));
+}
+
+bt_flow KernelTables::answered_by(const bt_tuple& tuple) {
+    bt_tuple mirror;
+    bt_mirror(&tuple, &mirror);
+    return current(maps_.flows, mirror);
 }
 
 } // namespace btblock::app

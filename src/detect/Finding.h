@@ -15,6 +15,7 @@ struct Payload {
     Bytes bytes;           // what follows the TCP or UDP header
     std::uint32_t seq = 0; // TCP: sequence number of the first byte, host byte order
     bool has_seq = false;  // false: packets of a half-flow are taken to come in order
+    std::uint32_t ack = 0; // TCP: what it acknowledges, host byte order
 };
 
 enum class Judgement : std::uint8_t {
@@ -30,6 +31,7 @@ struct Finding {
     bool host_evidence = false; // false for what HTTP requests or a proxy showed: the address must never be banned
     std::uint32_t fresh = 0;    // the part of evidence that this packet added
     bool listed = false;        // proves by the operator's list of names: that tells nothing about the client
+    bool unasked = false;       // from outside and no answer to the inside: its sender may be forged
 };
 
 } // namespace btblock::detect

@@ -132,6 +132,12 @@ struct PipelineState final : Tables {
         ++known.detections;
     }
     void advance_epoch() { epoch = epoch == 0xffff ? 1 : static_cast<bt_u16>(epoch + 1); }
+    bt_flow answered_by(const bt_tuple& tuple) override {
+        bt_tuple mirror;
+        bt_mirror(&tuple, &mirror);
+        const bt_flow* sent = flows.find(mirror);
+        return sent ? *sent : bt_flow{};
+    }
     void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) override {
         peers[peer] = {now_ns + BT_PEER_TTL_NS, 0, evidence, 0};
     }
@@ -305,7 +311,9 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     payload.bytes = ip_packet.subspan(p.payload_off, p.payload_len);
     payload.seq = p.seq;
     payload.has_seq = p.tuple.proto == BT_IPPROTO_TCP;
-    const Finding finding = s.inspector.inspect(payload, s.now);
+    payload.ack = p.ack;
+    Finding finding = s.inspector.inspect(payload, s.now);
+    finding.unasked = finding.judgement == Judgement::proves && is_unasked(s, payload);
     write_back(s, s.scorer, p.tuple, finding, s.inspector.named_peers(), s.now);
     if (finding.judgement != Judgement::proves)
         return {};

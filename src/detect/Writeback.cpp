@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "detect/Writeback.h"
 
-#include "btblock/wire.h"
+#include "btblock/detect.h"
 
 namespace btblock::detect {
 
@@ -24,6 +24,8 @@ void convict(Tables& tables, const bt_tuple& tuple, const Finding& finding, std:
     bt_tuple mirror;
     bt_mirror(&tuple, &mirror);
     tables.block(tuple, finding.evidence, now_ns);
+    if (finding.unasked)
+        return;
     tables.block(mirror, finding.evidence, now_ns);
     if (finding.listed)
         return;
@@ -41,6 +43,14 @@ void convict(Tables& tables, const bt_tuple& tuple, const Finding& finding, std:
 }
 
 } // namespace
+
+bool is_unasked(Tables& tables, const Payload& payload) {
+    const bt_tuple& t = payload.tuple;
+    if (t.proto != BT_IPPROTO_TCP || tables.is_inside(t.src) || !tables.is_inside(t.dst))
+        return false;
+    const bt_flow sent = tables.answered_by(t);
+    return !bt_is_answer(&sent, payload.ack);
+}
 
 std::uint32_t write_back(Tables& tables, Scorer& scorer, const bt_tuple& tuple, const Finding& finding,
                          std::span<const bt_endpoint> named_peers, std::uint64_t now_ns) {

@@ -21,11 +21,16 @@ public:
     virtual void condemn(const bt_endpoint& socket, std::uint32_t evidence, std::uint64_t now_ns) = 0;
     virtual void client_seen(const bt_addr& client, std::uint32_t evidence, std::uint64_t now_ns) = 0;
     virtual void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) = 0;
+    // The half-flow that answers this one, as far as it was seen; all zeros when it was not.
+    [[nodiscard]] virtual bt_flow answered_by(const bt_tuple& tuple) = 0;
 };
+
+// A TCP segment from outside to an inside host that does not acknowledge what that host sent.
+bool is_unasked(Tables& tables, const Payload& payload);
 
 // A proving finding's flow is blocked in both directions; an inside sender becomes an active client, its UDP socket is
 // condemned; peers named to an inside receiver are learned for that receiver. Mirrors bt_convict() of inspect.h.
-// Where only the operator's list of names proves, nothing is concluded about the client.
+// What nobody asked for blocks its own half-flow only. Where only the operator's list of names proves, nothing is concluded about the client.
 // What a weighing one adds goes to the score of an inside sender, which becomes active when that suffices. What comes
 // from outside tells about its sender, and its sender can be forged. Returns the evidence when this finding made a
 // client active by its score, else 0.

@@ -109,6 +109,10 @@ struct PipelineState final : Tables {
     bool is_inside(const bt_addr& address) override {
         return listed(address) || (guess_inside && !listed(scratch.pkt.tuple.src) && !listed(scratch.pkt.tuple.dst));
     }
+    // The packet path asks for the two half-flows of its packet, time and again.
+    [[nodiscard]] std::uint32_t hash_at_hand(const bt_tuple* key) const noexcept {
+        return key == &scratch.pkt.tuple ? hash : key == &scratch.mirror_tuple ? hash ^ direction : hash_of(*key);
+    }
     void block(const bt_tuple& tuple, std::uint32_t evidence, std::uint64_t now_ns) override {
         bt_flow& flow = flows[tuple];
         flow.verdict = BT_V_BLOCKED;
@@ -141,6 +145,7 @@ struct PipelineState final : Tables {
     bt_config config{};
     bt_scratch scratch{};
     bt_parsed parsed = BT_PARSED_NONE;
+    std::uint32_t hash = 0; // of the packet's tuple
     BoundedTable<bt_tuple, bt_flow> flows;
     BoundedTable<bt_endpoint, bt_mark> sockets;
     BoundedTable<bt_peer_key, bt_mark> peers;
@@ -204,11 +209,11 @@ static bt_ban* bt_ban_find(bt_ctx*, const bt_addr*) {
 }
 
 static bt_flow* bt_flow_find(bt_ctx* c, const bt_tuple* key) {
-    return c->state->flows.find(*key);
+    return c->state->flows.find(*key, c->state->hash_at_hand(key));
 }
 
 static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value) {
-    c->state->flows[*key] = *value;
+    c->state->flows.at(*key, c->state->hash_at_hand(key)) = *value;
     return 0;
 }
 
@@ -282,14 +287,59 @@ Pipeline::Pipeline(PipelineOptions options) : state_(std::make_unique<PipelineSt
 
 Pipeline::~Pipeline() = default;
 
+namespace {
+
+bt_ctx context(PipelineState& s, std::span<const std::uint8_t> ip) {
+    return {&s, ip.data(), static_cast<bt_u32>(std::min<std::size_t>(ip.size(), 1 << 20))};
+}
+
+} // namespace
+
 Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, std::uint64_t time_ns) {
+    PipelineState& s = *state_;
+    bt_ctx c = context(s, ip_packet);
+    s.parsed = bt_parse(&c, 0, &s.scratch.pkt);
+    s.hash = s.parsed == BT_PARSED ? hash_of(s.scratch.pkt.tuple) : 0;
+    return decide(ip_packet, time_ns);
+}
+
+void Pipeline::packets(std::span<PipelinePacket> packets) {
+    PipelineState& s = *state_;
+    std::array<bt_pkt, batch> pkts;
+    std::array<bt_parsed, batch> parsed;
+    for (std::size_t i = 0; i < packets.size(); ++i) {
+        PipelinePacket& p = packets[i];
+        bt_ctx c = context(s, p.ip);
+        parsed[i] = bt_parse(&c, 0, &pkts[i]);
+        p.is_flow = parsed[i] == BT_PARSED;
+        if (!p.is_flow)
+            continue;
+        p.tuple = pkts[i].tuple;
+        p.hash = hash_of(p.tuple);
+        s.flows.prefetch_slot(p.hash);
+    }
+    for (const PipelinePacket& p : packets)
+        if (p.is_flow) {
+            s.flows.prefetch_entry(p.hash);
+            s.flows.prefetch_entry(p.hash ^ direction);
+        }
+    for (std::size_t i = 0; i < packets.size(); ++i) {
+        PipelinePacket& p = packets[i];
+        s.scratch.pkt = pkts[i];
+        s.parsed = parsed[i];
+        s.hash = p.hash;
+        p.decision = decide(p.ip, p.time_ns);
+    }
+}
+
+// The packet has been parsed.
+Decision Pipeline::decide(std::span<const std::uint8_t> ip_packet, std::uint64_t time_ns) {
     PipelineState& s = *state_;
     s.now = std::max(s.now, time_ns);
     s.emitted = 0;
-    bt_ctx c{&s, ip_packet.data(), static_cast<bt_u32>(std::min<std::size_t>(ip_packet.size(), 1 << 20))};
+    bt_ctx c = context(s, ip_packet);
     const std::array<std::uint64_t, BT_S_COUNT>& counters = s.counters;
     const std::uint64_t by_socket = counters[BT_S_DROP_SOCKET];
-    s.parsed = bt_parse(&c, 0, &s.scratch.pkt);
     const bt_action action = bt_inspect(&c, s.parsed, &s.scratch);
     const bt_pkt& p = s.scratch.pkt;
     if (action == BT_ACT_DROP) {
@@ -310,10 +360,6 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     if (finding.judgement != Judgement::proves)
         return {};
     return {BT_ACT_DROP, finding.evidence};
-}
-
-const bt_tuple* Pipeline::tuple() const {
-    return state_->parsed == BT_PARSED ? &state_->scratch.pkt.tuple : nullptr;
 }
 
 void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>& decided) const {

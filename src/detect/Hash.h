@@ -38,4 +38,10 @@ inline std::uint32_t hash_of(const bt_tuple& t) noexcept {
     return (static_cast<std::uint32_t>(h >> 32) & ~direction) | (src < dst ? direction : 0);
 }
 
+// Of the other direction; `hash` is that of this one. Between the two ends of one socket there is none.
+inline std::uint32_t mirror_hash(const bt_tuple& t, std::uint32_t hash) noexcept {
+    const bool one = t.sport == t.dport && std::memcmp(&t.src, &t.dst, sizeof t.src) == 0;
+    return one ? hash : hash ^ direction;
+}
+
 } // namespace btblock::detect

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 // One packet on its way through inspect.h.
 struct bt_ctx {
@@ -109,18 +110,32 @@ struct PipelineState final : Tables {
     bool is_inside(const bt_addr& address) override {
         return listed(address) || (guess_inside && !listed(scratch.pkt.tuple.src) && !listed(scratch.pkt.tuple.dst));
     }
-    // The packet path asks for the two half-flows of its packet, time and again.
-    [[nodiscard]] std::uint32_t hash_at_hand(const bt_tuple* key) const noexcept {
-        return key == &scratch.pkt.tuple ? hash : key == &scratch.mirror_tuple ? hash ^ direction : hash_of(*key);
+    void at_hand(std::uint32_t hash) {
+        own = {hash, false, nullptr};
+        mirror = {mirror_hash(scratch.pkt.tuple, hash), false, nullptr};
+    }
+    bt_flow* find_flow(const bt_tuple* key) {
+        auto* known = key == &scratch.pkt.tuple ? &own : key == &scratch.mirror_tuple ? &mirror : nullptr;
+        if (!known)
+            return flows.find(*key);
+        if (!std::exchange(known->looked_up, true))
+            known->flow = flows.find(*key, known->hash);
+        return known->flow;
+    }
+    bt_flow& make_flow(const bt_tuple* key) {
+        own.looked_up = mirror.looked_up = false; // another entry may give way
+        return key == &scratch.pkt.tuple      ? flows.at(*key, own.hash)
+               : key == &scratch.mirror_tuple ? flows.at(*key, mirror.hash)
+                                              : flows[*key];
     }
     void block(const bt_tuple& tuple, std::uint32_t evidence, std::uint64_t now_ns) override {
-        bt_flow& flow = flows[tuple];
+        bt_flow& flow = make_flow(&tuple);
         flow.verdict = BT_V_BLOCKED;
         flow.evidence |= evidence;
         flow.last_seen_ns = now_ns;
     }
     void clear(const bt_tuple& tuple, std::uint64_t) override {
-        bt_flow* flow = flows.find(tuple);
+        bt_flow* flow = find_flow(&tuple);
         if (flow && flow->verdict == BT_V_UNKNOWN)
             flow->verdict = BT_V_CLEAN;
     }
@@ -145,7 +160,12 @@ struct PipelineState final : Tables {
     bt_config config{};
     bt_scratch scratch{};
     bt_parsed parsed = BT_PARSED_NONE;
-    std::uint32_t hash = 0; // of the packet's tuple
+    // The half-flows of the packet and of its mirror: the path asks for them time and again.
+    struct {
+        std::uint32_t hash = 0;
+        bool looked_up = false;
+        bt_flow* flow = nullptr;
+    } own, mirror;
     BoundedTable<bt_tuple, bt_flow> flows;
     BoundedTable<bt_endpoint, bt_mark> sockets;
     BoundedTable<bt_peer_key, bt_mark> peers;
@@ -209,11 +229,11 @@ static bt_ban* bt_ban_find(bt_ctx*, const bt_addr*) {
 }
 
 static bt_flow* bt_flow_find(bt_ctx* c, const bt_tuple* key) {
-    return c->state->flows.find(*key, c->state->hash_at_hand(key));
+    return c->state->find_flow(key);
 }
 
 static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value) {
-    c->state->flows.at(*key, c->state->hash_at_hand(key)) = *value;
+    c->state->make_flow(key) = *value;
     return 0;
 }
 
@@ -299,7 +319,7 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     PipelineState& s = *state_;
     bt_ctx c = context(s, ip_packet);
     s.parsed = bt_parse(&c, 0, &s.scratch.pkt);
-    s.hash = s.parsed == BT_PARSED ? hash_of(s.scratch.pkt.tuple) : 0;
+    s.at_hand(s.parsed == BT_PARSED ? hash_of(s.scratch.pkt.tuple) : 0);
     return decide(ip_packet, time_ns);
 }
 
@@ -321,13 +341,13 @@ void Pipeline::packets(std::span<PipelinePacket> packets) {
     for (const PipelinePacket& p : packets)
         if (p.is_flow) {
             s.flows.prefetch_entry(p.hash);
-            s.flows.prefetch_entry(p.hash ^ direction);
+            s.flows.prefetch_entry(mirror_hash(p.tuple, p.hash));
         }
     for (std::size_t i = 0; i < packets.size(); ++i) {
         PipelinePacket& p = packets[i];
         s.scratch.pkt = pkts[i];
         s.parsed = parsed[i];
-        s.hash = p.hash;
+        s.at_hand(p.hash);
         p.decision = decide(p.ip, p.time_ns);
     }
 }
@@ -345,7 +365,7 @@ Decision Pipeline::decide(std::span<const std::uint8_t> ip_packet, std::uint64_t
     if (action == BT_ACT_DROP) {
         if (counters[BT_S_DROP_SOCKET] != by_socket)
             return {BT_ACT_DROP, BT_EV_BIT(BT_EV_SOCKET_CONDEMNED)};
-        const bt_flow* known = flow(p.tuple);
+        const bt_flow* known = s.find_flow(&p.tuple);
         return {BT_ACT_DROP, s.emitted ? s.emitted : known ? known->evidence : 0};
     }
     if (action != BT_ACT_PUNT)

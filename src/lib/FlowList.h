@@ -5,7 +5,7 @@
 #include "btblock/abi.h"
 #include "btblock/btblock.hpp"
 #include "detect/Hash.h"
-#include "detect/LargePages.h"
+#include "detect/PageArray.h"
 #include "detect/Slots.h"
 
 #include <cstdint>
@@ -29,7 +29,7 @@ public:
     std::pair<Flow*, bool> find_or_add(const bt_tuple& tuple, std::uint32_t hash) {
         if (Flow* known = find(tuple, hash))
             return {known, false};
-        Flow& flow = flows_.emplace_back();
+        Flow& flow = flows_.add();
         flow.proto = static_cast<Transport>(tuple.proto);
         std::memcpy(flow.src.bytes.data(), tuple.src.b, sizeof tuple.src.b);
         std::memcpy(flow.dst.bytes.data(), tuple.dst.b, sizeof tuple.dst.b);
@@ -48,11 +48,11 @@ public:
             return true;
         });
     }
-    [[nodiscard]] std::span<const Flow> all() const noexcept { return flows_; }
+    [[nodiscard]] std::span<const Flow> all() const noexcept { return {flows_.begin(), flows_.end()}; }
     std::vector<Flow> take() {
         slots_ = {};
         std::vector<Flow> taken(flows_.begin(), flows_.end());
-        flows_ = {};
+        flows_.clear();
         return taken;
     }
 
@@ -67,7 +67,7 @@ private:
         return (flow.sport == t.sport && flow.dport == t.dport && same(flow.src, t.src) && same(flow.dst, t.dst)) ||
                (flow.sport == t.dport && flow.dport == t.sport && same(flow.src, t.dst) && same(flow.dst, t.src));
     }
-    std::vector<Flow, detect::LargePages<Flow>> flows_;
+    detect::PageArray<Flow> flows_;
     detect::Slots slots_;
 };
 

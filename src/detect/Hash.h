@@ -24,7 +24,7 @@ template <class K> std::uint32_t hash_of(const K& key) noexcept {
 
 inline constexpr std::uint32_t direction = 0x80000000u;
 
-// The two directions of a connection differ in the highest bit only, so that both are found in the same place.
+// The two directions of a connection differ in the highest bit only, so that both are found near each other (Slots.h).
 inline std::uint32_t hash_of(const bt_tuple& t) noexcept {
     const auto end = [](const bt_addr& address, std::uint16_t port) {
         std::uint64_t words[2];

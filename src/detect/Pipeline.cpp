@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 // One packet on its way through inspect.h.
@@ -160,6 +161,7 @@ struct PipelineState final : Tables {
     bt_config config{};
     bt_scratch scratch{};
     bt_parsed parsed = BT_PARSED_NONE;
+    std::array<std::pair<bt_pkt, bt_parsed>, Pipeline::batch> waiting{}; // between parse() and decide()
     // The half-flows of the packet and of its mirror: the path asks for them time and again.
     struct {
         std::uint32_t hash = 0;
@@ -323,21 +325,24 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     return decide(ip_packet, time_ns);
 }
 
-void Pipeline::packets(std::span<PipelinePacket> packets) {
+void Pipeline::parse(std::span<PipelinePacket> packets) {
     PipelineState& s = *state_;
-    std::array<bt_pkt, batch> pkts;
-    std::array<bt_parsed, batch> parsed;
     for (std::size_t i = 0; i < packets.size(); ++i) {
         PipelinePacket& p = packets[i];
+        auto& [pkt, parsed] = s.waiting[i];
         bt_ctx c = context(s, p.ip);
-        parsed[i] = bt_parse(&c, 0, &pkts[i]);
-        p.is_flow = parsed[i] == BT_PARSED;
+        parsed = bt_parse(&c, 0, &pkt);
+        p.is_flow = parsed == BT_PARSED;
         if (!p.is_flow)
             continue;
-        p.tuple = pkts[i].tuple;
+        p.tuple = pkt.tuple;
         p.hash = hash_of(p.tuple);
         s.flows.prefetch_slot(p.hash);
     }
+}
+
+void Pipeline::decide(std::span<PipelinePacket> packets) {
+    PipelineState& s = *state_;
     for (const PipelinePacket& p : packets)
         if (p.is_flow) {
             s.flows.prefetch_entry(p.hash);
@@ -345,8 +350,7 @@ void Pipeline::packets(std::span<PipelinePacket> packets) {
         }
     for (std::size_t i = 0; i < packets.size(); ++i) {
         PipelinePacket& p = packets[i];
-        s.scratch.pkt = pkts[i];
-        s.parsed = parsed[i];
+        std::tie(s.scratch.pkt, s.parsed) = s.waiting[i];
         s.at_hand(p.hash);
         p.decision = decide(p.ip, p.time_ns);
     }

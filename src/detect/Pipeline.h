@@ -38,11 +38,12 @@ struct PipelinePacket {
     std::span<const std::uint8_t> ip; // see packet(); empty: something else
     std::size_t wire_length = 0;
     std::uint64_t time_ns = 0;
-    // The answer:
-    Decision decision;
+    // From parse():
     bool is_flow = false; // TCP or UDP with a whole header; then:
     bt_tuple tuple{};
     std::uint32_t hash = 0; // hash_of(tuple)
+    // From decide():
+    Decision decision;
 };
 
 class Pipeline {
@@ -59,9 +60,10 @@ public:
     // backwards are held. Never reads outside the span.
     Decision packet(std::span<const std::uint8_t> ip_packet, std::size_t wire_length, std::uint64_t time_ns);
 
-    // The same for several of them, in order, at most `batch`: what is known of each comes from memory while others are
-    // looked at.
-    void packets(std::span<PipelinePacket> packets);
+    // The same for several of them, at most `batch`, in two steps with the same packets: what is known of each comes
+    // from memory while others are looked at.
+    void parse(std::span<PipelinePacket> packets);
+    void decide(std::span<PipelinePacket> packets);
 
     // What only the end of a capture tells about half-flows that stayed open: `decided` is called with the evidence of
     // each one that was BitTorrent after all. A gateway has no such moment, and no need of it: nothing went through.

@@ -118,7 +118,14 @@ detect::PipelinePacket Analyzer::State::take(int link_type, std::span<const std:
 
 // The last packets that were taken.
 void Analyzer::State::judge(std::span<detect::PipelinePacket> packets, std::span<PacketVerdict> verdicts) {
-    pipeline.packets(packets);
+    pipeline.parse(packets);
+    if (list_flows) {
+        for (const detect::PipelinePacket& p : packets)
+            flows.prefetch_slot(p.hash);
+        for (const detect::PipelinePacket& p : packets)
+            flows.prefetch_flow(p.hash);
+    }
+    pipeline.decide(packets);
     for (std::size_t i = 0; i < packets.size(); ++i) {
         detect::PipelinePacket& p = packets[i];
         PacketVerdict& verdict = verdicts[i] = {};
@@ -135,16 +142,8 @@ void Analyzer::State::judge(std::span<detect::PipelinePacket> packets, std::span
             }
         verdict.is_flow = p.is_flow;
         if (p.is_flow && list_flows)
-            flows.prefetch_slot(p.hash);
+            list(p, verdict, number - packets.size() + 1 + i);
     }
-    if (!list_flows)
-        return;
-    for (const detect::PipelinePacket& p : packets)
-        if (p.is_flow)
-            flows.prefetch_flow(p.hash);
-    for (std::size_t i = 0; i < packets.size(); ++i)
-        if (packets[i].is_flow)
-            list(packets[i], verdicts[i], number - packets.size() + 1 + i);
 }
 
 PacketVerdict Analyzer::State::judge(detect::PipelinePacket packet) {

@@ -105,8 +105,8 @@ struct CaptureInfo {
 struct AnalyzerOptions {
     // The clients' side. Empty: private, CGNAT and ULA addresses; where neither end is in those, the sender.
     std::vector<IpPrefix> inside;
-    // Half-flows (directions) that are remembered, 88 bytes each, used as they come; when it is full one that was not
-    // used lately is forgotten. Everything else that decides has a fixed size too, about 60 MB when all of it is used.
+    // Half-flows (directions) that are remembered, 130 bytes each, used as they come; when it is full one that was not
+    // used lately is forgotten. Everything else that decides has a fixed size too, about 70 MB when all of it is used.
     std::size_t half_flows = 1 << 20;
     // Keep a list for flows(), which grows with every flow until it is taken. Without it memory is bounded.
     bool list_flows = true;

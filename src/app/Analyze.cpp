@@ -9,10 +9,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <span>
+#include <spdlog/fmt/compile.h>
 #include <spdlog/fmt/fmt.h>
 #include <sstream>
 #include <string_view>
@@ -90,11 +92,22 @@ public:
     void begin() override { out_ << "capture,proto,src,sport,dst,dport,packets,verdict,evidence,first_packet\n"; }
     void capture(const CaptureReport& report) override {
         const std::string name = csv_field(report.capture);
-        for (const Flow& f : report.flows)
-            if (shown(f))
-                out_ << fmt::format("{},{},{},{},{},{},{},{},{},{}\n", name, to_string(f.proto), f.src.to_string(),
-                                    f.sport, f.dst.to_string(), f.dport, f.packets, to_string(f.verdict),
-                                    f.evidence.to_string(), f.first_packet ? std::to_string(f.first_packet) : "");
+        std::string rows;
+        for (const Flow& f : report.flows) {
+            if (!shown(f))
+                continue;
+            fmt::format_to(std::back_inserter(rows), FMT_COMPILE("{},{},{},{},{},{},{},{},{},"), name,
+                           to_string(f.proto), f.src.to_string(), f.sport, f.dst.to_string(), f.dport, f.packets,
+                           to_string(f.verdict), f.evidence.to_string());
+            if (f.first_packet)
+                fmt::format_to(std::back_inserter(rows), FMT_COMPILE("{}"), f.first_packet);
+            rows += '\n';
+            if (rows.size() >= 1 << 16) {
+                out_ << rows;
+                rows.clear();
+            }
+        }
+        out_ << rows;
     }
 };
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 namespace btblock::detect {
 namespace {
@@ -44,7 +45,8 @@ bool Assembly::continues(std::uint32_t seq, bool has_seq) const noexcept {
 }
 
 void Assembly::forget() noexcept {
-    there_.fill(0);
+    if (buffer_ != 0)
+        buffers_->give_back(std::exchange(buffer_, 0u));
     have_ = 0;
     gaps_ = false;
 }
@@ -73,20 +75,39 @@ void Assembly::store(std::size_t at, Bytes bytes) noexcept {
     if (at >= room)
         return;
     const std::size_t n = std::min(bytes.size(), room - at);
+    if (buffer_ == 0 && n != 0) {
+        buffer_ = buffers_->take();
+        if (at == 0) { // nearly always
+            std::memcpy(buffer().bytes.data(), bytes.data(), n);
+            mark(n);
+            return;
+        }
+    }
     for (std::size_t i = 0; i < n; ++i) {
         const std::size_t to = at + i;
         const std::uint64_t bit = 1ull << (to % 64);
         // The first copy of a byte counts: a retransmission cannot rewrite what was looked at.
-        if (!(there_[to / 64] & bit)) {
-            there_[to / 64] |= bit;
-            bytes_[to] = bytes[i];
+        if (!(buffer().there[to / 64] & bit)) {
+            buffer().there[to / 64] |= bit;
+            buffer().bytes[to] = bytes[i];
         }
     }
 }
 
+// The first n bytes are there, and no others.
+void Assembly::mark(std::size_t n) noexcept {
+    for (std::size_t at = 0; std::uint64_t & word : buffer().there) {
+        const std::size_t here = std::min<std::size_t>(n - at, 64);
+        word = here == 64 ? ~0ull : (1ull << here) - 1;
+        at += here;
+    }
+}
+
 std::size_t Assembly::prefix() const noexcept {
+    if (buffer_ == 0)
+        return 0;
     std::size_t n = 0;
-    for (const std::uint64_t word : there_) {
+    for (const std::uint64_t word : buffer().there) {
         const auto ones = static_cast<std::size_t>(std::countr_one(word));
         n += ones;
         if (ones < 64)
@@ -129,21 +150,21 @@ bool Assembly::offer(Bytes packet, std::uint32_t seq, bool has_seq) noexcept {
         const auto before = static_cast<std::size_t>(-static_cast<std::int64_t>(at));
         if (first_ && before < room) {
             // It overtook us: move what is here back and put this in front.
-            std::array<std::uint8_t, room> old;
-            const auto was = there_;
-            std::memcpy(old.data(), bytes_.data(), room);
+            Buffers::Buffer old{};
+            if (buffer_ != 0)
+                old = buffer();
             const auto until = have_;
             forget();
             seq_ = lowest_ = seq;
             store(0, packet);
             for (std::size_t i = 0; i + before < room && i < room; ++i)
-                if (i < until || (was[i / 64] >> (i % 64) & 1))
-                    store(i + before, Bytes(&old[i], 1));
+                if (i < until || (old.there[i / 64] >> (i % 64) & 1))
+                    store(i + before, Bytes(&old.bytes[i], 1));
             settled_ = false;
             origin_ = true;
             have_ = static_cast<std::uint16_t>(prefix());
             packet_ = packet;
-            view_ = have_ > packet.size() ? Bytes(bytes_).first(have_) : packet;
+            view_ = have_ > packet.size() ? Bytes(buffer().bytes).first(have_) : packet;
             direct_ = have_ <= packet.size();
             return true;
         }
@@ -174,7 +195,7 @@ bool Assembly::offer(Bytes packet, std::uint32_t seq, bool has_seq) noexcept {
     }
     packet_ = packet;
     packet_at_ = offset;
-    view_ = Bytes(bytes_).first(have_);
+    view_ = Bytes(buffer().bytes).first(have_);
     return true;
 }
 
@@ -203,16 +224,15 @@ void Assembly::consume(std::size_t n) noexcept {
         return;
     }
     const std::size_t left = have_ - n;
-    std::memmove(bytes_.data(), bytes_.data() + n, left);
-    forget();
-    for (std::size_t i = 0; i < left; ++i)
-        there_[i / 64] |= 1ull << (i % 64);
+    std::memmove(buffer().bytes.data(), buffer().bytes.data() + n, left);
+    mark(left);
+    gaps_ = false;
     packet_ = packet_.subspan(std::min(packet_.size(), n - std::min(n, packet_at_)));
     packet_at_ -= std::min(n, packet_at_);
     // What did not fit before may fit now.
     store(packet_at_, packet_);
     have_ = static_cast<std::uint16_t>(prefix());
-    view_ = Bytes(bytes_).first(have_);
+    view_ = Bytes(buffer().bytes).first(have_);
 }
 
 void Assembly::keep() noexcept {

@@ -5,15 +5,63 @@
 #include "detect/Bytes.h"
 
 #include <array>
+#include <cstdint>
+#include <memory>
 
 namespace btblock::detect {
+
+// Where half-flows keep bytes while they wait for more: most never do. One at most for each, so there is always one
+// left. All memory is reserved by the constructor; what was never taken is not touched.
+class Buffers {
+public:
+    static constexpr std::size_t room = 512;
+
+    struct Buffer {
+        std::array<std::uint64_t, room / 64> there; // which bytes count
+        std::array<std::uint8_t, room> bytes;
+    };
+
+    explicit Buffers(std::size_t capacity) : all_(std::make_unique_for_overwrite<Buffer[]>(capacity)) {}
+
+    // Numbers count from 1.
+    Buffer& operator[](std::uint32_t number) noexcept { return all_[number - 1]; }
+    // Nothing is there yet.
+    std::uint32_t take() noexcept {
+        const std::uint32_t number = free_ != 0 ? free_ : ++touched_;
+        Buffer& buffer = (*this)[number];
+        if (free_ != 0)
+            free_ = static_cast<std::uint32_t>(buffer.there[0]);
+        buffer.there.fill(0);
+        return number;
+    }
+    void give_back(std::uint32_t number) noexcept {
+        (*this)[number].there[0] = free_; // the list of free ones
+        free_ = number;
+    }
+
+private:
+    std::unique_ptr<Buffer[]> all_;
+    std::uint32_t touched_ = 0, free_ = 0;
+};
 
 // A unit starts where the one before ended. Its first 512 bytes are kept while a detector wants more of it; bytes
 // may come split anywhere, twice, or (with sequence numbers) in any order. A packet that holds the start of a unit
 // is looked at in place, to its end, and only copied when it does not suffice.
 class Assembly {
 public:
-    static constexpr std::size_t room = 512;
+    static constexpr std::size_t room = Buffers::room;
+
+    explicit Assembly(Buffers& buffers) noexcept : buffers_(&buffers) {}
+    // As it was at the beginning; must be called before it goes.
+    void reset() noexcept {
+        forget();
+        *this = Assembly(*buffers_);
+    }
+    // Nothing will be asked for any more but whether a packet is_foreign().
+    void drop() noexcept {
+        forget();
+        view_ = packet_ = {};
+    }
 
     // Takes a packet's payload. True: view() has something that was not there before.
     bool offer(Bytes packet, std::uint32_t seq, bool has_seq) noexcept;
@@ -47,6 +95,8 @@ public:
 private:
     void anchor(Bytes packet, std::uint32_t seq) noexcept;
     void store(std::size_t at, Bytes bytes) noexcept;
+    void mark(std::size_t n) noexcept;
+    [[nodiscard]] Buffers::Buffer& buffer() const noexcept { return (*buffers_)[buffer_]; }
     void forget() noexcept;
     [[nodiscard]] std::size_t prefix() const noexcept;
 
@@ -59,9 +109,9 @@ private:
     bool origin_ = false;
     bool first_ = true; // nothing was consumed yet
     bool settled_ = false;
-    bool gaps_ = false; // bytes are stored behind a gap
-    std::array<std::uint64_t, room / 64> there_{};
-    std::array<std::uint8_t, room> bytes_; // deliberately not cleared: there_ says what counts
+    bool gaps_ = false;        // bytes are stored behind a gap
+    std::uint32_t buffer_ = 0; // 0: none
+    Buffers* buffers_;
     // Only within one call of the inspector:
     Bytes view_;
     Bytes packet_;              // the packet's bytes that belong to the unit or follow it

@@ -2,8 +2,9 @@
 // A hash table that grows up to a fixed capacity. When it is full an entry that was not used lately gives way.
 #pragma once
 
+#include "detect/Hash.h"
 #include "detect/LargePages.h"
-#include "detect/Seed.h"
+#include "detect/Slots.h"
 
 #include <algorithm>
 #include <bit>
@@ -24,8 +25,7 @@ template <class K, class V> class BoundedTable {
 
 public:
     explicit BoundedTable(std::size_t capacity)
-        : capacity_(static_cast<std::uint32_t>(std::clamp<std::size_t>(capacity, 1, 1u << 28))), seed_(process_seed()),
-          buckets_(first_block, 0u) {}
+        : capacity_(static_cast<std::uint32_t>(std::clamp<std::size_t>(capacity, 1, 1u << 28))) {}
     ~BoundedTable() {
         for (std::size_t k = 0; k < blocks_.size(); ++k)
             Memory{}.deallocate(blocks_[k], block_size(k));
@@ -34,28 +34,40 @@ public:
     BoundedTable& operator=(const BoundedTable&) = delete;
 
     // Null when there is none. A pointer stays good until its entry gives way to another.
-    V* find(const K& key) noexcept {
-        for (std::uint32_t i = buckets_[bucket_of(key)]; i != 0;) {
-            Entry& e = entry(i);
-            if (std::memcmp(&e.key, &key, sizeof key) == 0) {
-                e.used = 1;
-                return &e.value;
-            }
-            i = e.next;
-        }
-        return nullptr;
+    V* find(const K& key) noexcept { return find(key, hash_of(key)); }
+    // With the key's hash_of().
+    V* find(const K& key, std::uint32_t hash) noexcept {
+        const std::uint32_t i =
+            slots_.find(hash, [&](std::uint32_t n) { return std::memcmp(&entry(n).key, &key, sizeof key) == 0; });
+        if (i == 0)
+            return nullptr;
+        Entry& e = entry(i);
+        e.used = 1;
+        return &e.value;
     }
     // A new entry is all zeros.
-    V& operator[](const K& key) {
-        if (V* known = find(key))
+    V& operator[](const K& key) { return at(key, hash_of(key)); }
+    V& at(const K& key, std::uint32_t hash) {
+        if (V* known = find(key, hash))
             return *known;
         const std::uint32_t i = used_ < capacity_ ? grow() : make_room();
         Entry& e = entry(i);
         e.key = key;
-        e.value = V{};
+        e.hash = hash;
         e.used = 1;
-        link(i);
+        e.value = V{};
+        slots_.add(hash, i);
         return e.value;
+    }
+    // Bring near what find() will need: first its slot, later, when that is there, its entry.
+    void prefetch_slot(std::uint32_t hash) const noexcept { slots_.prefetch(hash); }
+    void prefetch_entry(std::uint32_t hash) noexcept {
+        slots_.find(hash, [&](std::uint32_t n) {
+            const auto* at = reinterpret_cast<const char*>(&entry(n));
+            for (std::size_t line = 0; line < sizeof(Entry); line += 64)
+                __builtin_prefetch(at + line);
+            return true;
+        });
     }
     [[nodiscard]] std::size_t size() const noexcept { return used_; }
     // Calls visit(key, value) for every entry, oldest memory first.
@@ -67,7 +79,7 @@ public:
 private:
     struct Entry {
         K key;
-        std::uint32_t next; // in the bucket
+        std::uint32_t hash;
         std::uint32_t used;
         V value;
     };
@@ -86,29 +98,7 @@ private:
         return blocks_[static_cast<std::size_t>(k)][n - (first_block << k)];
     }
 
-    [[nodiscard]] std::size_t bucket_of(const K& key) const noexcept {
-        std::uint64_t words[(sizeof(K) + 7) / 8] = {};
-        std::memcpy(words, &key, sizeof key);
-        std::uint64_t h = seed_;
-        for (const std::uint64_t w : words) {
-            h = (h ^ w) * 0x9e3779b97f4a7c15ull;
-            h ^= h >> 29;
-        }
-        return (h * 0xbf58476d1ce4e5b9ull >> 32) & (buckets_.size() - 1);
-    }
-
-    void link(std::uint32_t i) noexcept {
-        std::uint32_t& bucket = buckets_[bucket_of(entry(i).key)];
-        entry(i).next = bucket;
-        bucket = i;
-    }
-
     std::uint32_t grow() {
-        if (used_ == buckets_.size()) {
-            buckets_.assign(2 * buckets_.size(), 0u);
-            for (std::uint32_t i = 1; i <= used_; ++i)
-                link(i);
-        }
         if (used_ + first_block == block_size(blocks_.size()))
             blocks_.push_back(Memory{}.allocate(block_size(blocks_.size())));
         return ++used_;
@@ -118,18 +108,14 @@ private:
         do
             hand_ = hand_ == capacity_ ? 1 : hand_ + 1;
         while (std::exchange(entry(hand_).used, 0u));
-        std::uint32_t* at = &buckets_[bucket_of(entry(hand_).key)];
-        while (*at != hand_)
-            at = &entry(*at).next;
-        *at = entry(hand_).next;
+        slots_.remove(entry(hand_).hash, hand_);
         return hand_;
     }
 
     std::uint32_t capacity_;
     std::uint32_t used_ = 0;
     std::uint32_t hand_ = 0; // the entry that gave way last
-    std::uint64_t seed_;
-    std::vector<std::uint32_t, LargePages<std::uint32_t>> buckets_; // a power of two of them; the first entry of each
+    Slots slots_;
     std::vector<Entry*> blocks_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "detect/Assembly.h"
 #include "detect/Messages.h"
+#include "detect/Slots.h"
 #include "detect/Tracker.h"
 
 #include <cstdint>
@@ -24,6 +25,8 @@ enum class Stage : std::uint8_t {
 
 // One half-flow. Evidence is a mask of BT_EV_BIT.
 struct FlowContext {
+    explicit FlowContext(Buffers& buffers) noexcept : stream(buffers) {}
+
     std::uint64_t last_seen_ns = 0;
     std::uint32_t evidence = 0;
     std::uint32_t told = 0; // the part of evidence that an earlier finding had
@@ -45,8 +48,9 @@ struct FlowContext {
     Assembly stream;
 };
 
-// Finds half-flows by their exact 5-tuple. All memory is reserved by the constructor (the pages of entries that were
-// never used are not touched); when it is full the entry idle for longest gives way. Not for several threads.
+// Finds half-flows by their exact 5-tuple. The memory of the entries is reserved by the constructor (the pages of those
+// that were never used are not touched), their slots grow until there are as many; when it is full the entry idle for
+// longest gives way. Not for several threads.
 class FlowTable {
 public:
     static constexpr std::uint64_t tcp_idle_ns = 600ull * 1'000'000'000ull;
@@ -56,7 +60,7 @@ public:
     // The half-flow's entry, made or made afresh (after its idle time) if need be; it becomes the most recent.
     FlowContext& touch(const bt_tuple& tuple, std::uint64_t now_ns) noexcept;
     // The same tuple, but another connection: forgets everything.
-    static void renew(FlowContext& flow) noexcept;
+    void renew(FlowContext& flow) noexcept;
     // Only looks. Null when there is none or it idled out.
     const FlowContext* find(const bt_tuple& tuple, std::uint64_t now_ns) const noexcept;
 
@@ -68,16 +72,15 @@ private:
 
     struct Entry {
         bt_tuple key;
-        std::uint32_t next_in_bucket, newer, older;
+        std::uint32_t hash, newer, older;
         FlowContext context;
     };
 
-    [[nodiscard]] std::uint32_t bucket_of(const bt_tuple& tuple) const noexcept;
-    [[nodiscard]] std::uint32_t lookup(const bt_tuple& tuple, std::uint32_t bucket) const noexcept;
+    [[nodiscard]] std::uint32_t lookup(const bt_tuple& tuple, std::uint32_t hash) const noexcept;
     [[nodiscard]] bool is_idle(const Entry& entry, std::uint64_t now_ns) const noexcept;
     void unlink_age(std::uint32_t index) noexcept;
     void make_newest(std::uint32_t index) noexcept;
-    void remove_from_bucket(std::uint32_t index) noexcept;
+    void start(FlowContext& flow) noexcept;
 
     static constexpr std::size_t page = std::size_t{1} << 21; // a large one
 
@@ -87,10 +90,9 @@ private:
 
     std::size_t capacity_;
     std::size_t used_ = 0;
-    std::uint32_t mask_ = 0;
-    std::uint64_t seed_;
     std::uint32_t newest_ = nil, oldest_ = nil;
-    std::unique_ptr<std::uint32_t[]> buckets_;
+    Slots slots_; // an entry's number is its index and 1
+    Buffers buffers_;
     std::unique_ptr<Entry[], Free> entries_; // raw memory; the first used_ entries exist
 };
 

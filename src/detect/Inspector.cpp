@@ -166,7 +166,7 @@ bool Inspector::judge_datagram(Bytes datagram, const bt_tuple& tuple, FlowContex
 
 void Inspector::inspect_tcp(const Payload& p, FlowContext& flow, const FlowContext* mirror) noexcept {
     if (flow.stream.is_foreign(p.seq, p.has_seq))
-        FlowTable::renew(flow);
+        flows_.renew(flow);
     if (flow.clean || p.bytes.empty())
         return;
     place(p, flow);
@@ -184,7 +184,10 @@ void Inspector::inspect_tcp(const Payload& p, FlowContext& flow, const FlowConte
         if (next == Step::keep)
             break;
     }
-    flow.stream.keep();
+    if (flow.clean)
+        flow.stream.drop();
+    else
+        flow.stream.keep();
     if (flow.chain.proves()) {
         const bool relative = is_swarm_port(p.tuple) && !(flow.evidence & BT_EV_BIT(BT_EV_TCP_HANDSHAKE));
         note(flow, {relative ? Judgement::weighs : Judgement::proves, flow.chain.evidence(), true});
@@ -201,7 +204,7 @@ void Inspector::place(const Payload& p, FlowContext& flow) noexcept {
     if (s.precedes_all(p.seq, p.has_seq, p.bytes.size()) && match_handshake(p.bytes) == Match::full) {
         flow.chain.reset();
         flow.stage = Stage::opening;
-        s = Assembly{};
+        s.reset();
         return;
     }
     if (s.passes_over(p.seq, p.has_seq, p.bytes.size())) {

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <tuple>
+#include <utility>
 
 // One packet on its way through inspect.h.
 struct bt_ctx {
@@ -109,14 +111,32 @@ struct PipelineState final : Tables {
     bool is_inside(const bt_addr& address) override {
         return listed(address) || (guess_inside && !listed(scratch.pkt.tuple.src) && !listed(scratch.pkt.tuple.dst));
     }
+    void at_hand(std::uint32_t hash) {
+        own = {hash, false, nullptr};
+        mirror = {mirror_hash(scratch.pkt.tuple, hash), false, nullptr};
+    }
+    bt_flow* find_flow(const bt_tuple* key) {
+        auto* known = key == &scratch.pkt.tuple ? &own : key == &scratch.mirror_tuple ? &mirror : nullptr;
+        if (!known)
+            return flows.find(*key);
+        if (!std::exchange(known->looked_up, true))
+            known->flow = flows.find(*key, known->hash);
+        return known->flow;
+    }
+    bt_flow& make_flow(const bt_tuple* key) {
+        own.looked_up = mirror.looked_up = false; // another entry may give way
+        return key == &scratch.pkt.tuple      ? flows.at(*key, own.hash)
+               : key == &scratch.mirror_tuple ? flows.at(*key, mirror.hash)
+                                              : flows[*key];
+    }
     void block(const bt_tuple& tuple, std::uint32_t evidence, std::uint64_t now_ns) override {
-        bt_flow& flow = flows[tuple];
+        bt_flow& flow = make_flow(&tuple);
         flow.verdict = BT_V_BLOCKED;
         flow.evidence |= evidence;
         flow.last_seen_ns = now_ns;
     }
     void clear(const bt_tuple& tuple, std::uint64_t) override {
-        bt_flow* flow = flows.find(tuple);
+        bt_flow* flow = find_flow(&tuple);
         if (flow && flow->verdict == BT_V_UNKNOWN)
             flow->verdict = BT_V_CLEAN;
     }
@@ -147,6 +167,13 @@ struct PipelineState final : Tables {
     bt_config config{};
     bt_scratch scratch{};
     bt_parsed parsed = BT_PARSED_NONE;
+    std::array<std::pair<bt_pkt, bt_parsed>, Pipeline::batch> waiting{}; // between parse() and decide()
+    // The half-flows of the packet and of its mirror: the path asks for them time and again.
+    struct {
+        std::uint32_t hash = 0;
+        bool looked_up = false;
+        bt_flow* flow = nullptr;
+    } own, mirror;
     BoundedTable<bt_tuple, bt_flow> flows;
     BoundedTable<bt_endpoint, bt_mark> sockets;
     BoundedTable<bt_peer_key, bt_mark> peers;
@@ -210,11 +237,11 @@ static bt_ban* bt_ban_find(bt_ctx*, const bt_addr*) {
 }
 
 static bt_flow* bt_flow_find(bt_ctx* c, const bt_tuple* key) {
-    return c->state->flows.find(*key);
+    return c->state->find_flow(key);
 }
 
 static int bt_flow_store(bt_ctx* c, const bt_tuple* key, const bt_flow* value) {
-    c->state->flows[*key] = *value;
+    c->state->make_flow(key) = *value;
     return 0;
 }
 
@@ -288,20 +315,67 @@ Pipeline::Pipeline(PipelineOptions options) : state_(std::make_unique<PipelineSt
 
 Pipeline::~Pipeline() = default;
 
+namespace {
+
+bt_ctx context(PipelineState& s, std::span<const std::uint8_t> ip) {
+    return {&s, ip.data(), static_cast<bt_u32>(std::min<std::size_t>(ip.size(), 1 << 20))};
+}
+
+} // namespace
+
 Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, std::uint64_t time_ns) {
+    PipelineState& s = *state_;
+    bt_ctx c = context(s, ip_packet);
+    s.parsed = bt_parse(&c, 0, &s.scratch.pkt);
+    s.at_hand(s.parsed == BT_PARSED ? hash_of(s.scratch.pkt.tuple) : 0);
+    return decide(ip_packet, time_ns);
+}
+
+void Pipeline::parse(std::span<PipelinePacket> packets) {
+    PipelineState& s = *state_;
+    for (std::size_t i = 0; i < packets.size(); ++i) {
+        PipelinePacket& p = packets[i];
+        auto& [pkt, parsed] = s.waiting[i];
+        bt_ctx c = context(s, p.ip);
+        parsed = bt_parse(&c, 0, &pkt);
+        p.is_flow = parsed == BT_PARSED;
+        if (!p.is_flow)
+            continue;
+        p.tuple = pkt.tuple;
+        p.hash = hash_of(p.tuple);
+        s.flows.prefetch_slot(p.hash);
+    }
+}
+
+void Pipeline::decide(std::span<PipelinePacket> packets) {
+    PipelineState& s = *state_;
+    for (const PipelinePacket& p : packets)
+        if (p.is_flow) {
+            s.flows.prefetch_entry(p.hash);
+            s.flows.prefetch_entry(mirror_hash(p.tuple, p.hash));
+        }
+    for (std::size_t i = 0; i < packets.size(); ++i) {
+        PipelinePacket& p = packets[i];
+        std::tie(s.scratch.pkt, s.parsed) = s.waiting[i];
+        s.at_hand(p.hash);
+        p.decision = decide(p.ip, p.time_ns);
+    }
+}
+
+// The packet has been parsed.
+Decision Pipeline::decide(std::span<const std::uint8_t> ip_packet, std::uint64_t time_ns) {
     PipelineState& s = *state_;
     s.now = std::max(s.now, time_ns);
     s.emitted = 0;
-    bt_ctx c{&s, ip_packet.data(), static_cast<bt_u32>(std::min<std::size_t>(ip_packet.size(), 1 << 20))};
+    bt_ctx c = context(s, ip_packet);
     const std::array<std::uint64_t, BT_S_COUNT>& counters = s.counters;
     const std::uint64_t by_socket = counters[BT_S_DROP_SOCKET];
-    s.parsed = bt_parse(&c, 0, &s.scratch.pkt);
     const bt_action action = bt_inspect(&c, s.parsed, &s.scratch);
     const bt_pkt& p = s.scratch.pkt;
     if (action == BT_ACT_DROP) {
         if (counters[BT_S_DROP_SOCKET] != by_socket)
             return {BT_ACT_DROP, BT_EV_BIT(BT_EV_SOCKET_CONDEMNED)};
-        const bt_flow* known = flow(p.tuple);
+        const bt_flow* known = s.find_flow(&p.tuple);
         return {BT_ACT_DROP, s.emitted ? s.emitted : known ? known->evidence : 0};
     }
     if (action != BT_ACT_PUNT)
@@ -318,10 +392,6 @@ Decision Pipeline::packet(std::span<const std::uint8_t> ip_packet, std::size_t, 
     if (finding.judgement != Judgement::proves)
         return {};
     return {BT_ACT_DROP, finding.evidence};
-}
-
-const bt_tuple* Pipeline::tuple() const {
-    return state_->parsed == BT_PARSED ? &state_->scratch.pkt.tuple : nullptr;
 }
 
 void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>& decided) const {

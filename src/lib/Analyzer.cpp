@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "btblock/btblock.hpp"
 #include "core/Evidence.h"
+#include "detect/Hash.h"
 #include "detect/Pipeline.h"
 #include "lib/FlowList.h"
 #include "net/Address.h"
@@ -9,6 +10,7 @@
 #include "net/Packet.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -82,8 +84,12 @@ struct Analyzer::State {
     explicit State(const AnalyzerOptions& options)
         : pipeline(pipeline_options(options)), list_flows(options.list_flows) {}
 
-    PacketVerdict packet(std::span<const std::uint8_t> ip, std::size_t wire_length, std::uint64_t time_ns);
-    void list(const bt_tuple& tuple, const PacketVerdict& verdict);
+    detect::PipelinePacket take(std::span<const std::uint8_t> ip, std::size_t wire_length, std::uint64_t time_ns);
+    detect::PipelinePacket take(int link_type, std::span<const std::uint8_t> frame, std::size_t wire_length,
+                                std::uint64_t time_ns);
+    void judge(std::span<detect::PipelinePacket> packets, std::span<PacketVerdict> verdicts);
+    PacketVerdict judge(detect::PipelinePacket packet);
+    void list(const detect::PipelinePacket& packet, const PacketVerdict& verdict, std::uint64_t at);
     void review();
 
     detect::Pipeline pipeline;
@@ -93,50 +99,78 @@ struct Analyzer::State {
     FlowList flows;
 };
 
-// The packet's number has been counted.
-PacketVerdict Analyzer::State::packet(std::span<const std::uint8_t> ip, std::size_t wire_length,
-                                      std::uint64_t time_ns) {
+detect::PipelinePacket Analyzer::State::take(std::span<const std::uint8_t> ip, std::size_t wire_length,
+                                             std::uint64_t time_ns) {
+    ++number;
     now = std::max(now, time_ns);
-    wire_length = std::max(wire_length, ip.size());
+    detect::PipelinePacket packet;
+    packet.ip = ip;
+    packet.wire_length = std::max(wire_length, ip.size());
+    packet.time_ns = now;
+    return packet;
+}
+
+detect::PipelinePacket Analyzer::State::take(int link_type, std::span<const std::uint8_t> frame,
+                                             std::size_t wire_length, std::uint64_t time_ns) {
+    const auto ip = net::decapsulate(link_type, frame, std::max(wire_length, frame.size()));
+    return ip ? take(ip->bytes, ip->wire_length, time_ns) : take({}, 0, time_ns);
+}
+
+// The last packets that were taken.
+void Analyzer::State::judge(std::span<detect::PipelinePacket> packets, std::span<PacketVerdict> verdicts) {
+    pipeline.parse(packets);
+    if (list_flows) {
+        for (const detect::PipelinePacket& p : packets)
+            flows.prefetch_slot(p.hash);
+        for (const detect::PipelinePacket& p : packets)
+            flows.prefetch_flow(p.hash);
+    }
+    pipeline.decide(packets);
+    for (std::size_t i = 0; i < packets.size(); ++i) {
+        detect::PipelinePacket& p = packets[i];
+        PacketVerdict& verdict = verdicts[i] = {};
+        if (p.decision.action == BT_ACT_DROP) {
+            verdict.verdict = Verdict::bittorrent;
+            verdict.evidence = EvidenceSet(p.decision.evidence);
+        }
+        // What the path cannot use may be a flow still: a transport header that is cut, more extension headers.
+        if (!p.is_flow)
+            if (const auto parsed = net::parse_packet(p.ip, p.wire_length); parsed && !parsed->later_fragment) {
+                p.is_flow = true;
+                p.tuple = parsed->tuple;
+                p.hash = detect::hash_of(p.tuple);
+            }
+        verdict.is_flow = p.is_flow;
+        if (p.is_flow && list_flows)
+            list(p, verdict, number - packets.size() + 1 + i);
+    }
+}
+
+PacketVerdict Analyzer::State::judge(detect::PipelinePacket packet) {
     PacketVerdict verdict;
-    const detect::Decision decision = pipeline.packet(ip, wire_length, now);
-    if (decision.action == BT_ACT_DROP) {
-        verdict.verdict = Verdict::bittorrent;
-        verdict.evidence = EvidenceSet(decision.evidence);
-    }
-    // What the path cannot use may be a flow still: a transport header that is cut, more extension headers.
-    bt_tuple tuple{};
-    if (const bt_tuple* known = pipeline.tuple()) {
-        verdict.is_flow = true;
-        tuple = *known;
-    } else if (const auto parsed = net::parse_packet(ip, wire_length); parsed && !parsed->later_fragment) {
-        verdict.is_flow = true;
-        tuple = parsed->tuple;
-    }
-    if (verdict.is_flow && list_flows)
-        list(tuple, verdict);
+    judge({&packet, 1}, {&verdict, 1});
     return verdict;
 }
 
-void Analyzer::State::list(const bt_tuple& tuple, const PacketVerdict& verdict) {
-    const auto [flow, added] = flows.find_or_add(tuple);
+void Analyzer::State::list(const detect::PipelinePacket& packet, const PacketVerdict& verdict, std::uint64_t at) {
+    const auto [flow, added] = flows.find_or_add(packet.tuple, packet.hash);
     if (added)
-        flow->first_seen = number;
+        flow->first_seen = at;
     ++flow->packets;
-    flow->last_seen = number;
+    flow->last_seen = at;
     if (verdict.verdict != Verdict::bittorrent)
         return;
     flow->evidence.add(verdict.evidence);
     if (flow->first_packet == 0) {
         flow->verdict = Verdict::bittorrent;
-        flow->first_packet = number;
+        flow->first_packet = at;
     }
 }
 
 // The capture is over: what is still open is judged by that, at the flow's last packet.
 void Analyzer::State::review() {
     pipeline.review([this](const bt_tuple& tuple, std::uint32_t evidence) {
-        Flow* flow = flows.find(tuple);
+        Flow* flow = flows.find(tuple, detect::hash_of(tuple));
         if (!flow || flow->first_packet != 0)
             return;
         flow->verdict = Verdict::bittorrent;
@@ -151,16 +185,12 @@ Analyzer::Analyzer(Analyzer&&) noexcept = default;
 Analyzer& Analyzer::operator=(Analyzer&&) noexcept = default;
 
 PacketVerdict Analyzer::packet(std::span<const std::uint8_t> ip, std::size_t wire_length, std::uint64_t time_ns) {
-    ++state_->number;
-    return state_->packet(ip, wire_length, time_ns);
+    return state_->judge(state_->take(ip, wire_length, time_ns));
 }
 
 PacketVerdict Analyzer::frame(int link_type, std::span<const std::uint8_t> frame, std::size_t wire_length,
                               std::uint64_t time_ns) {
-    ++state_->number;
-    state_->now = std::max(state_->now, time_ns);
-    const auto ip = net::decapsulate(link_type, frame, std::max(wire_length, frame.size()));
-    return ip ? state_->packet(ip->bytes, ip->wire_length, time_ns) : PacketVerdict{};
+    return state_->judge(state_->take(link_type, frame, wire_length, time_ns));
 }
 
 CaptureInfo Analyzer::read_capture(const std::string& path, const std::function<void(const CaptureInfo&)>& progress) {
@@ -172,17 +202,26 @@ CaptureInfo Analyzer::read_capture(const std::string& path, const std::function<
     }
     info.link_type = reader->link_type_name();
     const int link_type = reader->link_type();
+    std::array<detect::PipelinePacket, detect::Pipeline::batch> packets;
+    std::array<PacketVerdict, packets.size()> verdicts;
     net::CapturedPacket captured;
-    for (;;) {
-        const auto more = reader->next(captured);
-        if (!more)
-            info.error = more.error().message;
-        if (!more || !*more)
-            break;
-        ++info.packets;
-        info.skipped += !frame(link_type, captured.bytes, captured.wire_length, captured.time_ns).is_flow;
-        if (progress)
-            progress(info);
+    for (bool more = true; more;) {
+        std::size_t taken = 0;
+        do {
+            const auto got = reader->next(captured);
+            if (!got)
+                info.error = got.error().message;
+            more = got && *got;
+            if (more)
+                packets[taken++] = state_->take(link_type, captured.bytes, captured.wire_length, captured.time_ns);
+        } while (more && taken < packets.size() && reader->next_keeps());
+        state_->judge(std::span(packets).first(taken), verdicts);
+        for (std::size_t i = 0; i < taken; ++i) {
+            ++info.packets;
+            info.skipped += !verdicts[i].is_flow;
+            if (progress)
+                progress(info);
+        }
     }
     state_->review();
     return info;

@@ -4,8 +4,9 @@
 
 #include "btblock/abi.h"
 #include "btblock/btblock.hpp"
-#include "detect/LargePages.h"
-#include "detect/Seed.h"
+#include "detect/Hash.h"
+#include "detect/PageArray.h"
+#include "detect/Slots.h"
 
 #include <cstdint>
 #include <cstring>
@@ -17,72 +18,46 @@ namespace btblock {
 
 class FlowList {
 public:
-    FlowList() : seed_(detect::process_seed()), slots_(1024) {}
-
+    // `hash` is hash_of(tuple) everywhere.
     // Null when there is none. A pointer stays good until the next flow is added.
-    Flow* find(const bt_tuple& tuple) noexcept {
-        const std::uint64_t hash = hash_of(tuple);
-        for (std::size_t at = hash & mask(); slots_[at].number != 0; at = (at + 1) & mask())
-            if (slots_[at].tag == tag(hash) && is(flows_[slots_[at].number - 1], tuple))
-                return &flows_[slots_[at].number - 1];
-        return nullptr;
+    Flow* find(const bt_tuple& tuple, std::uint32_t hash) noexcept {
+        const std::uint32_t number =
+            slots_.find(either(hash), [&](std::uint32_t n) { return is(flows_[n - 1], tuple); });
+        return number != 0 ? &flows_[number - 1] : nullptr;
     }
     // The flow, with nothing but its 5-tuple when it is new.
-    std::pair<Flow*, bool> find_or_add(const bt_tuple& tuple) {
-        if (Flow* known = find(tuple))
+    std::pair<Flow*, bool> find_or_add(const bt_tuple& tuple, std::uint32_t hash) {
+        if (Flow* known = find(tuple, hash))
             return {known, false};
-        if (2 * (flows_.size() + 1) > slots_.size()) {
-            slots_.assign(4 * slots_.size(), {});
-            for (std::uint32_t i = 1; i <= flows_.size(); ++i)
-                put(hash_of(tuple_of(flows_[i - 1])), i);
-        }
-        Flow& flow = flows_.emplace_back();
+        Flow& flow = flows_.add();
         flow.proto = static_cast<Transport>(tuple.proto);
         std::memcpy(flow.src.bytes.data(), tuple.src.b, sizeof tuple.src.b);
         std::memcpy(flow.dst.bytes.data(), tuple.dst.b, sizeof tuple.dst.b);
         flow.sport = tuple.sport;
         flow.dport = tuple.dport;
-        put(hash_of(tuple), static_cast<std::uint32_t>(flows_.size()));
+        slots_.add(either(hash), static_cast<std::uint32_t>(flows_.size()));
         return {&flow, true};
     }
-    [[nodiscard]] std::span<const Flow> all() const noexcept { return flows_; }
+    // Bring near what find() will need: first its slot, later, when that is there, its flow.
+    void prefetch_slot(std::uint32_t hash) const noexcept { slots_.prefetch(either(hash)); }
+    void prefetch_flow(std::uint32_t hash) const noexcept {
+        slots_.find(either(hash), [&](std::uint32_t n) {
+            const auto* at = reinterpret_cast<const char*>(&flows_[n - 1]);
+            __builtin_prefetch(at);
+            __builtin_prefetch(at + sizeof(Flow) - 1);
+            return true;
+        });
+    }
+    [[nodiscard]] std::span<const Flow> all() const noexcept { return {flows_.begin(), flows_.end()}; }
     std::vector<Flow> take() {
-        slots_.assign(1024, {});
+        slots_ = {};
         std::vector<Flow> taken(flows_.begin(), flows_.end());
-        flows_ = {};
+        flows_.clear();
         return taken;
     }
 
 private:
-    struct Slot {
-        std::uint32_t tag = 0;    // of the hash, so that other flows are rarely looked at
-        std::uint32_t number = 0; // in flows_, from 1; 0: free
-    };
-
-    [[nodiscard]] std::size_t mask() const noexcept { return slots_.size() - 1; }
-    static std::uint32_t tag(std::uint64_t hash) noexcept { return static_cast<std::uint32_t>(hash >> 32); }
-
-    [[nodiscard]] std::uint64_t hash_of(const bt_addr& address, std::uint16_t port) const noexcept {
-        std::uint64_t words[2];
-        std::memcpy(words, address.b, sizeof words);
-        std::uint64_t h = (seed_ ^ words[0] ^ port) * 0x9e3779b97f4a7c15ull;
-        h = ((h ^ h >> 29) ^ words[1]) * 0xbf58476d1ce4e5b9ull;
-        return h ^ h >> 32;
-    }
-    // The same for both directions.
-    [[nodiscard]] std::uint64_t hash_of(const bt_tuple& t) const noexcept {
-        const std::uint64_t h = (hash_of(t.src, t.sport) + hash_of(t.dst, t.dport) + t.proto) * 0x9e3779b97f4a7c15ull;
-        return h ^ h >> 29;
-    }
-    static bt_tuple tuple_of(const Flow& flow) noexcept {
-        bt_tuple t{};
-        std::memcpy(t.src.b, flow.src.bytes.data(), sizeof t.src.b);
-        std::memcpy(t.dst.b, flow.dst.bytes.data(), sizeof t.dst.b);
-        t.sport = flow.sport;
-        t.dport = flow.dport;
-        t.proto = static_cast<bt_u8>(flow.proto);
-        return t;
-    }
+    static std::uint32_t either(std::uint32_t hash) noexcept { return hash & ~detect::direction; }
     static bool is(const Flow& flow, const bt_tuple& t) noexcept {
         const auto same = [](const IpAddress& a, const bt_addr& b) {
             return std::memcmp(a.bytes.data(), b.b, sizeof b.b) == 0;
@@ -92,16 +67,8 @@ private:
         return (flow.sport == t.sport && flow.dport == t.dport && same(flow.src, t.src) && same(flow.dst, t.dst)) ||
                (flow.sport == t.dport && flow.dport == t.sport && same(flow.src, t.dst) && same(flow.dst, t.src));
     }
-    void put(std::uint64_t hash, std::uint32_t number) noexcept {
-        std::size_t at = hash & mask();
-        while (slots_[at].number != 0)
-            at = (at + 1) & mask();
-        slots_[at] = {tag(hash), number};
-    }
-
-    std::uint64_t seed_;
-    std::vector<Flow, detect::LargePages<Flow>> flows_;
-    std::vector<Slot, detect::LargePages<Slot>> slots_; // as many as a power of two, at most half of them taken
+    detect::PageArray<Flow> flows_;
+    detect::Slots slots_;
 };
 
 } // namespace btblock

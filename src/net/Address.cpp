@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <charconv>
+#include <iterator>
 
 namespace btblock::net {
 
@@ -47,11 +48,17 @@ bool Address::is_v4() const noexcept {
 
 std::string Address::to_string() const {
     char text[INET6_ADDRSTRLEN];
-    if (is_v4())
-        inet_ntop(AF_INET, raw_.b + sizeof v4_mapped, text, sizeof text);
-    else
+    if (!is_v4()) {
         inet_ntop(AF_INET6, raw_.b, text, sizeof text);
-    return text;
+        return text;
+    }
+    char* end = text; // inet_ntop goes through printf: most of the time of a long list
+    for (std::size_t i = sizeof v4_mapped; i < sizeof raw_.b; ++i) {
+        if (end != text)
+            *end++ = '.';
+        end = std::to_chars(end, std::end(text), raw_.b[i]).ptr;
+    }
+    return {text, end};
 }
 
 Prefix::Prefix(const Address& address, unsigned length) noexcept

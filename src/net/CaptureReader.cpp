@@ -21,16 +21,57 @@ struct CaptureReader::State {
         if (handle)
             pcap_close(handle); // closes the stream too, except standard input
     }
+    [[nodiscard]] bool fetch(std::size_t length);
+    [[nodiscard]] bool take(CapturedPacket& packet);
+    [[nodiscard]] std::size_t ahead() const noexcept { return filled - at; }
+
     std::string path;
     std::unique_ptr<char[]> buffer; // of the stream
     pcap_t* handle = nullptr;
     std::uint64_t delivered = 0;
     bool finished = false;
+    // The records of an ordinary pcap file are taken from large pieces of it, in place. Whatever is not ordinary (a
+    // record that is cut or too long, the end) is left to libpcap from there on, and so are all other files.
+    bool plain = false;
+    int file = -1;
+    std::uint32_t longest = 0;     // record
+    std::uint32_t nanoseconds = 0; // a unit of their times
+    std::unique_ptr<std::uint8_t[]> piece;
+    std::size_t at = 0, filled = 0; // the next record, and the end of what is there
+    std::uint64_t begins = 0;       // the piece, in the file
 };
 
 namespace {
 
 constexpr std::size_t stream_buffer = 1 << 18;
+constexpr std::size_t piece_size = 1 << 20;
+constexpr std::uint32_t longest_record = 1 << 18; // what libpcap takes of the link types that are read
+static_assert(longest_record < piece_size / 2);
+
+// In the byte order of the machine.
+struct FileHeader {
+    std::uint32_t magic;
+    std::uint16_t major, minor;
+    std::uint32_t reserved[2];
+    std::uint32_t snapshot, link_type;
+};
+struct RecordHeader {
+    std::int32_t seconds, fraction; // libpcap takes them for signed, too
+    std::uint32_t length, wire_length;
+};
+
+// Nanoseconds in a unit of the file's times; 0: not an ordinary pcap file of this byte order.
+std::uint32_t ordinary_file(int file) {
+    FileHeader header;
+    if (::pread(file, &header, sizeof header, 0) != sizeof header || header.major != 2 || header.minor != 4)
+        return 0;
+    return header.magic == 0xa1b2c3d4 ? 1000 : header.magic == 0xa1b23c4d ? 1 : 0;
+}
+
+std::uint64_t time_of(std::int64_t seconds, std::int64_t nanoseconds) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0)) * 1'000'000'000u +
+           static_cast<std::uint64_t>(std::max<std::int64_t>(nanoseconds, 0));
+}
 
 using Magic = std::array<unsigned char, 4>;
 
@@ -98,6 +139,38 @@ Result<std::FILE*> open_stream(const std::string& path) {
 
 } // namespace
 
+// Whether so many bytes from the next record on are there, after reading on if need be.
+bool CaptureReader::State::fetch(std::size_t length) {
+    if (ahead() >= length)
+        return true;
+    std::memmove(piece.get(), piece.get() + at, ahead());
+    begins += at;
+    filled -= at;
+    at = 0;
+    while (filled < length) {
+        const ssize_t got =
+            ::pread(file, piece.get() + filled, piece_size - filled, static_cast<off_t>(begins + filled));
+        if (got == 0 || (got < 0 && errno != EINTR))
+            return false;
+        filled += got > 0 ? static_cast<std::size_t>(got) : 0;
+    }
+    return true;
+}
+
+bool CaptureReader::State::take(CapturedPacket& packet) {
+    RecordHeader record;
+    if (!fetch(sizeof record))
+        return false;
+    std::memcpy(&record, piece.get() + at, sizeof record);
+    if (record.length > longest || !fetch(sizeof record + record.length))
+        return false;
+    packet.time_ns = time_of(record.seconds, std::int64_t{record.fraction} * nanoseconds);
+    packet.bytes = {piece.get() + at + sizeof record, record.length};
+    packet.wire_length = std::max(record.wire_length, record.length);
+    at += sizeof record + record.length;
+    return true;
+}
+
 CaptureReader::CaptureReader(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
 CaptureReader::CaptureReader(CaptureReader&&) noexcept = default;
 CaptureReader& CaptureReader::operator=(CaptureReader&&) noexcept = default;
@@ -118,15 +191,17 @@ Result<CaptureReader> CaptureReader::open(const std::string& path) {
         state->path = path;
     }
 
+    state->file = ::fileno(stream);
+    state->nanoseconds = stream == stdin ? 0 : ordinary_file(state->file);
+    state->plain = state->nanoseconds != 0;
     // libpcap reads through the stream, whose own buffer is a page: a system call for a few packets. That of standard
     // input must live as long as the process.
     static char for_standard_input[stream_buffer];
-    char* buffer = for_standard_input;
-    if (stream != stdin) {
-        state->buffer = std::make_unique_for_overwrite<char[]>(stream_buffer);
-        buffer = state->buffer.get();
+    if (!state->plain) {
+        if (stream != stdin)
+            state->buffer = std::make_unique_for_overwrite<char[]>(stream_buffer);
+        std::setvbuf(stream, stream == stdin ? for_standard_input : state->buffer.get(), _IOFBF, stream_buffer);
     }
-    std::setvbuf(stream, buffer, _IOFBF, stream_buffer);
     char reason[PCAP_ERRBUF_SIZE] = "";
     state->handle = pcap_fopen_offline_with_tstamp_precision(stream, PCAP_TSTAMP_PRECISION_NANO, reason);
     if (!state->handle) {
@@ -145,6 +220,11 @@ Result<CaptureReader> CaptureReader::open(const std::string& path) {
         return error(state->path + ": link type " + std::to_string(type) +
                      (name ? " (" + std::string(name) + ")" : "") + " not supported");
     }
+    if (state->plain) {
+        state->longest = std::min(static_cast<std::uint32_t>(pcap_snapshot(state->handle)), longest_record);
+        state->piece = std::make_unique_for_overwrite<std::uint8_t[]>(piece_size);
+        state->begins = sizeof(FileHeader);
+    }
     return CaptureReader(std::move(state));
 }
 
@@ -161,6 +241,17 @@ Result<bool> CaptureReader::next(CapturedPacket& packet) {
     State& s = *state_;
     if (s.finished)
         return false;
+    if (s.plain) {
+        if (s.take(packet)) {
+            packet.number = ++s.delivered;
+            return true;
+        }
+        s.plain = false;
+        if (::fseeko(pcap_file(s.handle), static_cast<off_t>(s.begins + s.at), SEEK_SET) != 0) {
+            s.finished = true;
+            return errno_error(s.path);
+        }
+    }
     pcap_pkthdr* header = nullptr;
     const u_char* bytes = nullptr;
     const int got = pcap_next_ex(s.handle, &header, &bytes);
@@ -174,12 +265,19 @@ Result<bool> CaptureReader::next(CapturedPacket& packet) {
         return error(s.path + ": packet " + std::to_string(s.delivered + 1) + ": " + reason);
     }
     packet.number = ++s.delivered;
-    const auto seconds = static_cast<std::uint64_t>(std::max<time_t>(header->ts.tv_sec, 0));
-    const auto nanoseconds = static_cast<std::uint64_t>(std::max<suseconds_t>(header->ts.tv_usec, 0));
-    packet.time_ns = seconds * 1'000'000'000u + nanoseconds;
+    packet.time_ns = time_of(header->ts.tv_sec, header->ts.tv_usec);
     packet.bytes = {bytes, header->caplen};
     packet.wire_length = std::max(header->len, header->caplen);
     return true;
+}
+
+bool CaptureReader::next_keeps() const noexcept {
+    const State& s = *state_;
+    RecordHeader record;
+    if (!s.plain || s.ahead() < sizeof record)
+        return false;
+    std::memcpy(&record, s.piece.get() + s.at, sizeof record);
+    return record.length <= s.longest && s.ahead() >= sizeof record + record.length;
 }
 
 } // namespace btblock::net

@@ -14,7 +14,7 @@ namespace btblock::net {
 struct CapturedPacket {
     std::uint64_t number = 0;            // 1-based within the file
     std::uint64_t time_ns = 0;           // since the epoch
-    std::span<const std::uint8_t> bytes; // the captured part; valid until the next call of next()
+    std::span<const std::uint8_t> bytes; // the captured part; valid until next(), see next_keeps()
     std::size_t wire_length = 0;         // >= bytes.size()
 };
 
@@ -35,6 +35,8 @@ public:
     // True: `packet` holds the next packet. False: the end. An error (a file cut short or damaged, an interface that
     // libpcap refuses) names the file and the packet; the packets before it have been delivered and no more will be.
     Result<bool> next(CapturedPacket& packet);
+    // Whether next() would deliver a packet without taking the bytes of those before it.
+    [[nodiscard]] bool next_keeps() const noexcept;
 
 private:
     struct State;

@@ -66,7 +66,9 @@ namespace btblock::test {
 namespace {
 
 static_assert(detect::Assembly::room == 512);
-static_assert(sizeof(detect::FlowContext) <= 768, "512 bytes of the stream, and what is known of it");
+static_assert(sizeof(detect::FlowContext) <= 192,
+              "what is known of a half-flow; the bytes of its stream are elsewhere");
+static_assert(sizeof(detect::Buffers::Buffer) <= 576);
 
 // Packets of `flows` flows each of what most traffic is: nothing of it needs a deep look.
 std::vector<std::string> ordinary(unsigned flows) {

@@ -5,6 +5,7 @@
 #include "net/Decapsulate.h"
 #include "net/Packet.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +17,7 @@
 #include <nlohmann/json.hpp>
 #include <pcap/dlt.h>
 #include <random>
+#include <span>
 #include <sstream>
 #include <string>
 #include <sys/stat.h>
@@ -412,6 +414,132 @@ TEST_F(CaptureFiles, TruncatedFileDeliversWhatItHas) {
     const auto after = reader->next(p);
     ASSERT_TRUE(after);
     EXPECT_FALSE(*after);
+}
+
+// The byte order of most files, which are read in large pieces: packets across their borders, and what is left to
+// libpcap after many packets.
+class OrdinaryFiles : public CaptureFiles {
+protected:
+    static Bytes le32(std::uint32_t v) {
+        Bytes b = be32(v);
+        std::reverse(b.begin(), b.end());
+        return b;
+    }
+    static Bytes file_header(std::uint32_t magic = 0xa1b2c3d4, std::uint32_t snapshot = 262144) {
+        return le32(magic) + Bytes{2, 0, 4, 0} + Bytes(8) + le32(snapshot) + le32(101);
+    }
+    static Bytes record(std::uint32_t seconds, std::uint32_t fraction, const Bytes& packet, std::uint32_t more = 0) {
+        const auto n = static_cast<std::uint32_t>(packet.size());
+        return le32(seconds) + le32(fraction) + le32(n) + le32(n + more) + packet;
+    }
+    static void append(Bytes& to, const Bytes& what) { to.insert(to.end(), what.begin(), what.end()); }
+
+    // Numbered packets of all sizes, 5 MB of them.
+    static constexpr std::uint32_t many = 5000;
+    static Bytes packet(std::uint32_t i) {
+        Bytes p = be32(i);
+        p.resize(i % 1000 == 999 ? 200'000 : 4 + i * 7 % 1500, static_cast<std::uint8_t>(i));
+        return p;
+    }
+    static Bytes large() {
+        Bytes file = file_header();
+        for (std::uint32_t i = 0; i < many; ++i)
+            append(file, record(i, 5, packet(i), 3));
+        return file;
+    }
+};
+
+TEST_F(OrdinaryFiles, PacketsAcrossPieces) {
+    auto reader = net::CaptureReader::open(put("large.pcap", large()));
+    ASSERT_TRUE(reader) << reader.error().message;
+    std::vector<std::span<const std::uint8_t>> kept; // those that must still be there
+    net::CapturedPacket p;
+    std::size_t most = 0;
+    std::uint32_t first = 0;
+    for (std::uint32_t i = 0; i < many; ++i) {
+        const bool keeps = reader->next_keeps();
+        ASSERT_TRUE(*reader->next(p)) << i;
+        if (!keeps) {
+            kept.clear();
+            first = i;
+        }
+        kept.push_back(p.bytes);
+        most = std::max(most, kept.size());
+        ASSERT_EQ(p.number, i + 1);
+        ASSERT_EQ(p.time_ns, i * 1'000'000'000ull + 5000);
+        ASSERT_EQ(p.wire_length, p.bytes.size() + 3);
+        for (std::size_t k = kept.size() - std::min<std::size_t>(kept.size(), 3); k < kept.size(); ++k)
+            ASSERT_EQ(Bytes(kept[k].begin(), kept[k].end()), packet(first + static_cast<std::uint32_t>(k)));
+    }
+    EXPECT_GT(most, 100u);
+    EXPECT_FALSE(reader->next_keeps());
+    EXPECT_FALSE(*reader->next(p));
+    EXPECT_FALSE(*reader->next(p));
+}
+
+TEST_F(OrdinaryFiles, NanosecondsAndOldTimes) {
+    const Bytes ip = v4(IPPROTO_UDP, udp(text("a")));
+    const Bytes file = file_header(0xa1b23c4d) + record(7, 999'999'999, ip) + record(0xffffffff, 5, ip);
+    auto reader = net::CaptureReader::open(put("ns.pcap", file));
+    ASSERT_TRUE(reader);
+    net::CapturedPacket p;
+    ASSERT_TRUE(*reader->next(p));
+    EXPECT_EQ(p.time_ns, 7'999'999'999u);
+    ASSERT_TRUE(*reader->next(p));
+    EXPECT_EQ(p.time_ns, 5u) << "before 1970";
+    EXPECT_FALSE(*reader->next(p));
+}
+
+TEST_F(OrdinaryFiles, WhatIsNotOrdinaryIsLeftToLibpcap) {
+    const auto last = [&](const Bytes& file, std::uint64_t& packets, std::size_t& length) -> std::string {
+        auto reader = net::CaptureReader::open(put("odd.pcap", file));
+        net::CapturedPacket p;
+        for (packets = 0;; ++packets) {
+            const auto more = reader->next(p);
+            if (!more)
+                return more.error().message;
+            if (!*more)
+                return "";
+            length = p.bytes.size();
+        }
+    };
+    std::uint64_t packets = 0;
+    std::size_t length = 0;
+    const std::string odd = folder_ + "/odd.pcap: packet 5001: ";
+    for (const std::size_t cut : {1, 23, 24, 25, 39}) { // in the header of the last record, or in the record
+        Bytes file = large();
+        append(file, record(9, 9, Bytes(24)));
+        file.resize(file.size() - cut);
+        EXPECT_THAT(last(file, packets, length), testing::AllOf(StartsWith(odd), HasSubstr("truncated"))) << cut;
+        EXPECT_EQ(packets, many);
+    }
+    Bytes file = large();
+    append(file, le32(1) + le32(2) + le32(0x7fffffff) + le32(4) + Bytes(100));
+    EXPECT_THAT(last(file, packets, length),
+                testing::AllOf(StartsWith(odd), HasSubstr("invalid packet capture length")));
+    // Longer than the file's snapshot length: libpcap cuts it, and goes on.
+    file = file_header(0xa1b2c3d4, 64) + record(1, 0, Bytes(64, 4)) + record(2, 0, Bytes(100, 4)) +
+           record(3, 0, Bytes(30, 4));
+    EXPECT_EQ(last(file, packets, length), "");
+    EXPECT_EQ(packets, 3u);
+    EXPECT_EQ(length, 30u);
+}
+
+TEST_F(OrdinaryFiles, AFileThatGrowsIsReadOn) {
+    const Bytes ip = v4(IPPROTO_UDP, udp(text("a")));
+    const std::string path = put("live.pcap", file_header() + record(1, 0, ip));
+    auto reader = net::CaptureReader::open(path);
+    ASSERT_TRUE(reader);
+    net::CapturedPacket p;
+    ASSERT_TRUE(*reader->next(p));
+    const Bytes more = record(2, 0, ip) + record(3, 0, ip);
+    std::ofstream(path, std::ios::binary | std::ios::app)
+        .write(reinterpret_cast<const char*>(more.data()), static_cast<std::streamsize>(more.size()));
+    ASSERT_TRUE(*reader->next(p));
+    ASSERT_TRUE(*reader->next(p));
+    EXPECT_EQ(p.time_ns, 3'000'000'000u);
+    std::filesystem::resize_file(path, 30); // and one that is cut does no harm
+    EXPECT_NO_THROW(static_cast<void>(reader->next(p)));
 }
 
 TEST_F(CaptureFiles, RefusesWithAReason) {

@@ -119,6 +119,8 @@ enum bt_evidence {
 };
 
 #define BT_EV_BIT(code) (1u << (code))
+#define BT_EV_UDP_TRACKER                                                                                                        \
+	(BT_EV_BIT(BT_EV_TRACKER_UDP_CONNECT) | BT_EV_BIT(BT_EV_TRACKER_UDP_ANNOUNCE) | BT_EV_BIT(BT_EV_TRACKER_UDP_SCRAPE))
 
 /* In the order of enum bt_evidence: what people and programs read. */
 #define BT_EVIDENCE_NAMES                                                                                                        \

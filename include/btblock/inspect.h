@@ -908,20 +908,23 @@ static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_scratch
 }
 BT_STAGE(socket_applies)
 
-/* Use keeps it condemned, and where it sends to is learned. */
-static BT_INLINE void bt_use_socket(struct bt_ctx *c, const struct bt_tuple *t)
+/*
+ * Use keeps it condemned, and where it sends to is learned: `shown` is the evidence of that half-flow. A tracker is no
+ * peer; what else its host offers, on the same number even, is its own.
+ */
+static BT_INLINE void bt_use_socket(struct bt_ctx *c, const struct bt_tuple *t, bt_u32 shown)
 {
 	bt_u64 now = bt_now(c);
 
-	if (bt_socket_used(c, &t->src, t->sport, now))
-		bt_learn(c, t, now);
-	else
+	if (!bt_socket_used(c, &t->src, t->sport, now))
 		bt_socket_used(c, &t->dst, t->dport, now);
+	else if (!(shown & BT_EV_UDP_TRACKER))
+		bt_learn(c, t, now);
 }
 
 static BT_INLINE int bt_socket_goes_on(struct bt_ctx *c, const struct bt_scratch *s)
 {
-	bt_use_socket(c, &s->pkt.tuple);
+	bt_use_socket(c, &s->pkt.tuple, s->flow.evidence);
 	return 0;
 }
 BT_STAGE(socket_goes_on)
@@ -976,7 +979,7 @@ static BT_INLINE int bt_accuse(struct bt_ctx *c, struct bt_scratch *s)
 	if (t->proto != BT_IPPROTO_UDP || code == BT_EV_LSD_ANNOUNCE)
 		return 0;
 	bt_condemn(c, client, s->side == BT_SIDE_SRC ? t->sport : t->dport, code, now);
-	if (s->side == BT_SIDE_SRC)
+	if (s->side == BT_SIDE_SRC && !(BT_EV_BIT(code) & BT_EV_UDP_TRACKER))
 		bt_learn(c, t, now);
 	return 0;
 }
@@ -1013,16 +1016,39 @@ static BT_INLINE int bt_convict(struct bt_ctx *c, struct bt_scratch *s)
 }
 BT_STAGE(convict)
 
-static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
+/*
+ * A TCP connection that was open before its peer was learned, or before the number that its client listens on was that
+ * of a condemned socket.
+ */
+static BT_INLINE int bt_given_away(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
+	struct bt_flow *mirror;
+	bt_u64 now = bt_now(c);
 
-	if (t->proto == BT_IPPROTO_UDP) {
-		s->judgement = bt_judge_udp(c, s);
-	} else if (s->is_new &&
-		   (bt_peer_live(c, &t->src, &t->dst, t->dport, now) || bt_peer_live(c, &t->dst, &t->src, t->sport, now))) {
-		/* a connection to a learned peer that was open before the peer was learned */
+	s->evidence = BT_EV_NONE;
+	if (bt_peer_live(c, &t->src, &t->dst, t->dport, now) || bt_peer_live(c, &t->dst, &t->src, t->sport, now))
 		s->evidence = BT_EV_PEER_LEARNED;
+	else if (!s->is_new && ((!bt_is_common_port(t->sport) && bt_socket_live(c, &t->src, t->sport, now)) ||
+				(!bt_is_common_port(t->dport) && bt_socket_live(c, &t->dst, t->dport, now))))
+		s->evidence = BT_EV_SOCKET_CONDEMNED; /* and nothing has shown what else it could be */
+	if (s->evidence == BT_EV_NONE || bt_is_allowed(c, &t->src) || bt_is_allowed(c, &t->dst))
+		return 0;
+	bt_mirror(t, &s->mirror_tuple);
+	mirror = bt_flow_find(c, &s->mirror_tuple);
+	if (mirror)
+		s->mirror = *mirror;
+	else
+		__builtin_memset(&s->mirror, 0, sizeof(s->mirror));
+	return 1;
+}
+BT_STAGE(given_away)
+
+static BT_INLINE void bt_judge(struct bt_ctx *c, struct bt_scratch *s)
+{
+	if (s->pkt.tuple.proto == BT_IPPROTO_UDP) {
+		s->judgement = bt_judge_udp(c, s);
+	} else if (s->is_new && bt_run_given_away(c, s)) {
 		s->judgement = BT_J_PROVES;
 	} else {
 		s->judgement = bt_judge_tcp(c, s);
@@ -1115,7 +1141,7 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 		s->mirror = *mirror;
 	else
 		__builtin_memset(&s->mirror, 0, sizeof(s->mirror));
-	bt_judge(c, s, now);
+	bt_judge(c, s);
 	BT_BARRIER();
 	if (s->is_new && s->judgement == BT_J_NOTHING && f->verdict == BT_V_UNKNOWN)
 		bt_run_fan_out(c, s);
@@ -1199,8 +1225,16 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		/* written once a second, not for every packet: other CPUs read this line */
 		if (now - found->last_seen_ns > BT_NSEC_PER_SEC) {
 			found->last_seen_ns = now;
-			if (found->verdict == BT_V_BLOCKED && p->tuple.proto == BT_IPPROTO_UDP)
+			if (found->verdict == BT_V_BLOCKED && p->tuple.proto == BT_IPPROTO_UDP) {
+				s->flow.evidence = found->evidence;
 				bt_run_socket_goes_on(c, s);
+			}
+			s->is_new = 0;
+			if (found->verdict == BT_V_UNKNOWN && p->tuple.proto == BT_IPPROTO_TCP && bt_run_given_away(c, s)) {
+				s->flow = *found;
+				bt_run_convict(c, s);
+				*found = s->flow;
+			}
 		}
 		if (found->verdict == BT_V_BLOCKED) {
 			found->epoch = epoch;
@@ -1211,13 +1245,15 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	}
 	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s) &&
 	    (bt_load_head(c, p->payload_off, p->payload_len, &s->head) || !bt_is_of_others(s))) {
-		bt_run_socket_goes_on(c, s);
 		/* from now on the half-flow's own verdict says it: one look-up, and one event */
 		bt_mirror(&p->tuple, &s->mirror_tuple);
 		if (found)
 			s->flow = *found;
 		else
 			bt_new_flow(c, s, now);
+		if (s->facts.evidence < BT_EV_COUNT)
+			s->flow.evidence |= BT_EV_BIT(s->facts.evidence);
+		bt_run_socket_goes_on(c, s);
 		s->evidence = BT_EV_SOCKET_CONDEMNED;
 		bt_run_convict(c, s);
 		if (bt_flow_rate_ok(c))
@@ -1263,7 +1299,7 @@ static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parse
 
 		if (!found || found->verdict != BT_V_BLOCKED) /* TC has a look: it may be another program's */
 			return BT_ACT_PASS;
-		bt_use_socket(c, t);
+		bt_use_socket(c, t, found->evidence);
 		bt_count(c, BT_S_SEEN);
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}

@@ -197,6 +197,21 @@ static BT_INLINE int bt_parse_utp(const struct bt_head *h, struct bt_utp *u)
 	return 1;
 }
 
+/* What it carries begins like a peer's handshake or one of its messages: worth a look where no SYN was seen. */
+static BT_INLINE int bt_is_utp_peer(const struct bt_head *h, const struct bt_utp *u)
+{
+	bt_u32 at = u->header_len;
+
+	if (u->type != BT_UTP_DATA || at >= h->len || at > BT_HEAD_LEN - 5)
+		return 0;
+#ifdef __bpf__
+	asm volatile("%0 &= 127" : "+r"(at));
+	if (at > BT_HEAD_LEN - 5)
+		return 0;
+#endif
+	return h->b[at] == 19 || (!h->b[at] && h->b[at + 4] == 20);
+}
+
 /* Every field of a connection request as the implementations send it: no delay measured yet is 0, or INT_MAX in libutp. */
 static BT_INLINE int bt_is_utp_syn(const struct bt_head *h, const struct bt_utp *u)
 {
@@ -452,7 +467,7 @@ struct bt_facts {
 	struct bt_utp utp;
 	bt_u32 socks_off; /* offset of a datagram inside a SOCKS UDP header, or 0 */
 	bt_u8 evidence;   /* DHT, tracker or LSD by structure alone, or BT_EV_NONE */
-	bt_u8 is_utp, is_utp_syn;
+	bt_u8 is_utp, is_utp_syn, is_utp_peer;
 	bt_u8 is_bencode; /* may be */
 	bt_u8 is_query;   /* of the DNS */
 	bt_u8 is_other;   /* certainly another protocol */
@@ -479,6 +494,8 @@ static BT_INLINE void bt_udp_facts(const struct bt_tuple *t, const struct bt_hea
 	x->is_utp = (bt_u8)bt_parse_utp(h, &x->utp);
 	BT_BARRIER();
 	x->is_utp_syn = (bt_u8)(x->is_utp && bt_is_utp_syn(h, &x->utp));
+	BT_BARRIER();
+	x->is_utp_peer = (bt_u8)(x->is_utp && bt_is_utp_peer(h, &x->utp));
 	BT_BARRIER();
 	x->is_bencode = (bt_u8)bt_maybe_bencode(h);
 	BT_BARRIER();

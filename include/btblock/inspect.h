@@ -388,7 +388,7 @@ static BT_INLINE enum bt_judgement bt_judge_udp(struct bt_ctx *c, struct bt_scra
 	BT_BARRIER();
 	if (s->judgement != BT_J_NOTHING)
 		return (enum bt_judgement)s->judgement;
-	if (s->facts.is_bencode || (s->facts.is_query && !inner && bt_wants_names(c)))
+	if (s->facts.is_bencode || s->facts.is_utp_peer || (s->facts.is_query && !inner && bt_wants_names(c)))
 		return BT_J_PUNT;
 	return s->facts.is_other && !s->flow.seen && !inner ? BT_J_OTHER : BT_J_NOTHING;
 }

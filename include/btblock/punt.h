@@ -52,11 +52,14 @@ static BT_INLINE int bt_filter_names(struct bt_ctx *c)
 static BT_INLINE int bt_filter_udp(struct bt_ctx *c, const struct bt_pkt *p, struct bt_head *h)
 {
 	bt_u32 inner = bt_socks_udp_offset(h);
+	struct bt_utp u;
 
 	if (bt_is_dns_query(&p->tuple, h) && bt_filter_names(c))
 		return 1;
 	if (inner && bt_load_head(c, p->payload_off + inner, p->payload_len - inner, h))
 		return 0;
+	if (bt_parse_utp(h, &u) && bt_is_utp_peer(h, &u))
+		return 1;
 	return bt_maybe_bencode(h) && bt_detect_dht(h) == BT_EV_NONE;
 }
 

@@ -74,6 +74,12 @@ void note_host(FlowContext& flow, std::string_view host) noexcept {
         note(flow, weighing(BT_EV_TRACKER_SNI));
 }
 
+bool is_info_hash(std::string_view name) noexcept {
+    return name.size() == 40 && std::ranges::all_of(name, [](char c) {
+        return is_digit(static_cast<std::uint8_t>(c)) || (c >= 'a' && c <= 'f');
+    });
+}
+
 constexpr std::uint16_t dns_port = 53;
 constexpr std::uint64_t most_passed = 8u << 20; // bytes passed over: the assembly tells connections apart up to 16 MiB
 
@@ -141,6 +147,17 @@ bool Inspector::inspect_udp(const Payload& payload, FlowContext& flow, const Flo
     return false;
 }
 
+// The peer protocol in a uTP packet whose conversation was not followed.
+Finding Inspector::judge_utp_data(Bytes data) noexcept {
+    if (match_handshake(data) == Match::full)
+        return {Judgement::proves, BT_EV_BIT(BT_EV_TCP_HANDSHAKE) | BT_EV_BIT(BT_EV_UTP_DATA), true};
+    MessageChain chain;
+    const Message m = read_message(data, true, sink_);
+    if (m.total <= data.size() && chain.add(m) && chain.proves())
+        return {Judgement::proves, chain.evidence() | BT_EV_BIT(BT_EV_UTP_DATA), true};
+    return {};
+}
+
 // True: proved by this datagram.
 bool Inspector::judge_datagram(Bytes datagram, const bt_tuple& tuple, FlowContext& flow,
                                const FlowContext* mirror) noexcept {
@@ -156,8 +173,8 @@ bool Inspector::judge_datagram(Bytes datagram, const bt_tuple& tuple, FlowContex
         found = inspect_tracker_response(datagram, mirror->tracker, !is_v4(tuple.src), sink_);
         solicited_ = found.judgement == Judgement::proves;
     }
-    if (found.judgement == Judgement::none && match_handshake(read_utp(datagram).data) == Match::full)
-        found = {Judgement::proves, BT_EV_BIT(BT_EV_TCP_HANDSHAKE) | BT_EV_BIT(BT_EV_UTP_DATA), true};
+    if (found.judgement == Judgement::none)
+        found = judge_utp_data(read_utp(datagram).data);
     note(flow, found);
     return found.judgement == Judgement::proves;
 }
@@ -329,7 +346,10 @@ Inspector::Step Inspector::take_hello(FlowContext& flow, ClientHello& hello) noe
     for (const char c : hello.host())
         host_.append(static_cast<std::uint8_t>(c));
     note_host(flow, host_.text());
-    flow.clean = true;
+    // The connections of libtorrent's SSL torrents name their info-hash; a host name has a dot or is short.
+    if (is_info_hash(host_.text()))
+        note(flow, {Judgement::proves, BT_EV_BIT(BT_EV_SIGNATURE), false});
+    flow.clean = !flow.proved;
     return Step::settle;
 }
 

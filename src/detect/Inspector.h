@@ -48,6 +48,7 @@ private:
     enum class Step : std::uint8_t { again, keep, settle };
 
     bool inspect_udp(const Payload& payload, FlowContext& flow, const FlowContext* mirror) noexcept;
+    Finding judge_utp_data(Bytes data) noexcept;
     bool judge_datagram(Bytes datagram, const bt_tuple& tuple, FlowContext& flow, const FlowContext* mirror) noexcept;
     void inspect_tcp(const Payload& payload, FlowContext& flow, const FlowContext* mirror) noexcept;
     void place(const Payload& payload, FlowContext& flow) noexcept;

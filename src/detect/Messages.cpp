@@ -191,7 +191,6 @@ bool MessageChain::add(const Message& m) noexcept {
         ++plausible_;
     if (m.shape == Shape::strong && strong_ < 0xffff)
         ++strong_;
-    extension_handshake_ |= m.extended == Extended::handshake;
     extension_ |= m.extended == Extended::handshake || m.extended == Extended::pex || m.extended == Extended::metadata;
     return true;
 }

@@ -42,13 +42,15 @@ public:
     // two messages: LDAP with SASL repeats "bitfields" (only one can occur), VNC and Riak repeat one-byte messages
     // (weak), OpenSSH and OpenWire never meet the exact lengths twice. Asking for the chain on top costs nothing:
     // a client pipelines its requests.
+    // A whole extended message with one of BEP 9, 10 and 11's dictionaries needs no others: its length, its id and the
+    // bencoding to the last byte agree.
     [[nodiscard]] bool proves() const noexcept {
-        return extension_handshake_ || (messages_ >= 4 && strong_ >= 1) || (messages_ >= 3 && strong_ >= 2);
+        return extension_ || (messages_ >= 4 && strong_ >= 1) || (messages_ >= 3 && strong_ >= 2);
     }
     // Four messages of at least two kinds that fit, but none with structure of its own.
     [[nodiscard]] bool weighs() const noexcept { return messages_ >= 4 && plausible_ >= 1 && kinds() >= 2; }
     [[nodiscard]] std::uint32_t evidence() const noexcept; // tcp.message, tcp.fast, tcp.extension
-    [[nodiscard]] bool strong() const noexcept { return strong_ > 0 || extension_handshake_; }
+    [[nodiscard]] bool strong() const noexcept { return strong_ > 0 || extension_; }
 
 private:
     [[nodiscard]] unsigned kinds() const noexcept;
@@ -57,7 +59,6 @@ private:
     std::uint16_t messages_ = 0; // keep-alives not counted
     std::uint16_t plausible_ = 0;
     std::uint16_t strong_ = 0;
-    bool extension_handshake_ = false;
     bool extension_ = false;
 };
 

@@ -98,6 +98,8 @@ struct PipelineState final : Tables {
         config.event_rate = config.new_flow_rate = ~0u;
         config.fanout_hosts = default_fanout_hosts;
         config.fanout_ports = default_fanout_ports;
+        config.port_count = static_cast<bt_u32>(std::size(default_whitelist_ports));
+        std::copy(std::begin(default_whitelist_ports), std::end(default_whitelist_ports), config.ports);
         if (options.names)
             config.flags = BT_C_NAMES;
     }

@@ -738,6 +738,25 @@ static BT_INLINE int bt_ends_request(struct bt_ctx *c, const struct bt_pkt *p)
 	       bt_be32(tail) == BT_TXT4('\r', '\n', '\r', '\n');
 }
 
+/*
+ * The connections of libtorrent's SSL torrents ask for an info-hash in hex, 40 digits, as server name (RFC 6066). With
+ * OpenSSL that is the first extension of the hello. User space reads the name itself.
+ */
+static BT_INLINE int bt_hello_names_hash(struct bt_ctx *c, const struct bt_pkt *p, const struct bt_head *h)
+{
+	bt_u32 at = p->payload_off + 44 + h->b[43]; /* after the session id */
+	bt_u8 x[9];
+
+	if (bt_load(c, at, x, 2))
+		return 0;
+	at += 2u + bt_be16(x); /* cipher suites */
+	if (bt_load(c, at, x, 1))
+		return 0;
+	at += 1u + x[0] + 2; /* compression methods, length of the extensions */
+	/* type of the extension, its length, that of its list, type of the name, its length */
+	return !bt_load(c, at, x, 9) && !bt_be16(x) && !x[6] && bt_be16(x + 7) == 40;
+}
+
 static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_pkt *p = &s->pkt;
@@ -779,7 +798,8 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	}
 	if (f->matched)
 		return BT_J_PUNT;
-	if (!f->seen && x->is_hello && !(f->flags & BT_F_PROXY) && bt_wants_names(c)) {
+	if (!f->seen && x->is_hello && !(f->flags & BT_F_PROXY) &&
+	    (bt_wants_names(c) || (bt_can_punt(c) && bt_hello_names_hash(c, p, &s->head)))) {
 		f->mse = BT_MSE_OVER;
 		f->want = x->hello_ends ? 0 : BT_HELLO_SEGMENTS;
 		return BT_J_PUNT; /* user space settles it */

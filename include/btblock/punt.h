@@ -93,7 +93,7 @@ static BT_INLINE int bt_filter_tcp(struct bt_ctx *c, const struct bt_pkt *p, con
 		if (f->matched)
 			return 1;
 	}
-	if (!f->seen && bt_is_hello(h) && bt_filter_names(c)) {
+	if (!f->seen && bt_is_hello(h) && (bt_filter_names(c) || bt_hello_names_hash(c, p, h))) {
 		f->want = bt_hello_ends(h) ? 0 : BT_HELLO_SEGMENTS;
 		return 1;
 	}
@@ -197,8 +197,7 @@ static BT_INLINE int bt_filter_drops(struct bt_ctx *c, struct bt_pkt *p)
 {
 	const struct bt_config *cfg = bt_settings(c);
 
-	if (!cfg || (cfg->flags & BT_C_MONITOR) || bt_parse(c, 0, p) != BT_PARSED || !p->payload_len ||
-	    !bt_filter_blocked(c, p))
+	if (!cfg || (cfg->flags & BT_C_MONITOR) || bt_parse(c, 0, p) != BT_PARSED || !p->payload_len || !bt_filter_blocked(c, p))
 		return 0;
 	bt_count(c, bt_flow_find(c, &p->tuple) ? BT_S_DROP_FLOW : BT_S_DROP_SOCKET);
 	return 1;

@@ -76,8 +76,8 @@ void note_host(FlowContext& flow, std::string_view host) noexcept {
 
 bool is_info_hash(std::string_view name) noexcept {
     return name.size() == 40 && std::ranges::all_of(name, [](char c) {
-        return is_digit(static_cast<std::uint8_t>(c)) || (c >= 'a' && c <= 'f');
-    });
+               return is_digit(static_cast<std::uint8_t>(c)) || (c >= 'a' && c <= 'f');
+           });
 }
 
 constexpr std::uint16_t dns_port = 53;

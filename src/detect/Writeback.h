@@ -30,10 +30,10 @@ bool is_unasked(Tables& tables, const Payload& payload);
 
 // A proving finding's flow is blocked in both directions; an inside sender becomes an active client, its UDP socket is
 // condemned; peers named to an inside receiver are learned for that receiver. Mirrors bt_convict() of inspect.h.
-// What nobody asked for blocks its own half-flow only. Where only the operator's list of names proves, nothing is concluded about the client.
-// What a weighing one adds goes to the score of an inside sender, which becomes active when that suffices. What comes
-// from outside tells about its sender, and its sender can be forged. Returns the evidence when this finding made a
-// client active by its score, else 0.
+// What nobody asked for blocks its own half-flow only. Where only the operator's list of names proves, nothing is
+// concluded about the client. What a weighing one adds goes to the score of an inside sender, which becomes active when
+// that suffices. What comes from outside tells about its sender, and its sender can be forged. Returns the evidence
+// when this finding made a client active by its score, else 0.
 std::uint32_t write_back(Tables& tables, Scorer& scorer, const bt_tuple& tuple, const Finding& finding,
                          std::span<const bt_endpoint> named_peers, std::uint64_t now_ns);
 

@@ -76,6 +76,16 @@ inline std::string noise(std::size_t n, unsigned seed) {
 inline std::string tls_hello() {
     return be(0x16, 1) + be(0x0301, 2) + be(200, 2) + be(1, 1) + be(196, 3) + be(0x0303, 2) + noise(194, 5);
 }
+// OpenSSL's first extension: the server name.
+inline std::string tls_hello_for(const std::string& host) {
+    const auto n = static_cast<unsigned>(host.size());
+    const std::string name = be(0, 2) + be(n + 5, 2) + be(n + 3, 2) + be(0, 1) + be(n, 2) + host;
+    const std::string extensions = name + be(43, 2) + be(3, 2) + be(2, 1) + be(0x0304, 2);
+    const std::string body = be(0x0303, 2) + noise(32, 5) + be(32, 1) + noise(32, 6) + be(4, 2) + be(0x13011302, 4) +
+                             be(1, 1) + be(0, 1) + be(static_cast<unsigned>(extensions.size()), 2) + extensions;
+    const auto length = static_cast<unsigned>(body.size());
+    return be(0x16, 1) + be(0x0301, 2) + be(length + 4, 2) + be(1, 1) + be(length, 3) + body;
+}
 inline std::string quic_initial() {
     return be(0xc3, 1) + be(1, 4) + be(8, 1) + noise(1190, 6);
 }
@@ -294,6 +304,14 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         {"uTP running connection, the same id both ways",
          {{udp(7100, 7200, utp(0, 101, 10, 20, 5, "abc")), pass}, {in(7200, 7100, utp(2, 101, 21, 10, 5)), pass}}});
 
+    {
+        const std::string pex = be(20, 1) + be(1, 1) + "d5:added6:abcdef7:added.f1:xe";
+        const std::string whole = be(static_cast<unsigned>(pex.size()), 4) + pex;
+        all.push_back({"uTP packet with a handshake", {{udp(7110, 7200, utp(0, 101, 10, 20, 5, hs)), punt}}});
+        all.push_back({"uTP packet with PEX", {{udp(7111, 7200, utp(0, 101, 10, 20, 5, whole)), punt}}});
+        all.push_back({"uTP packet with data", {{udp(7112, 7200, utp(0, 101, 10, 20, 5, noise(90, 5))), pass}}});
+    }
+
     // --- LSD, SOCKS UDP
     all.push_back({"LSD IPv4", {{Packet::udp(client4, 6771, "239.192.152.143", 6771).payload(lsd()), drop}}});
     all.push_back({"LSD IPv6", {{Packet::udp(client6, 6771, "ff15::efc0:988f", 6771).payload(lsd()), drop}}});
@@ -316,6 +334,15 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
             {std::string("clean ") + name, {{udp(41000, port, first), pass}, {udp(41000, port, dht_query()), pass}}});
     };
     clean_tcp("TLS", 443, tls_hello());
+    clean_tcp("TLS with a name", 443, tls_hello_for("a-host-name-of-forty-characters.example.or"));
+    clean_tcp("Delivery Optimization", 7681,
+              "\x0e"
+              "Swarm protocol" +
+                  std::string(40, 0));
+    {
+        Stream s(a.client, 41001, a.remote, 4433);
+        all.push_back({"TLS that names an info-hash", {{s.next(tls_hello_for(std::string(40, 'a'))), punt}}});
+    }
     clean_tcp("SSH", 22, "SSH-2.0-OpenSSH_9.2p1\r\n");
     clean_tcp("VNC", 5900, "RFB 003.008\n");
     clean_tcp("SMTP", 25, "220 mail.example.org ESMTP\r\n");

@@ -231,6 +231,82 @@ TEST_F(StateTest, ForgedDatagramDoesNotCloseAKnownFlow) {
     EXPECT_EQ(kernel().flow(tunnel)->verdict, BT_V_CLEAN);
 }
 
+// Nor does a segment of a connection that nobody accepted: its sender's address is worth nothing.
+TEST_F(StateTest, ForgedSegmentFromOutsideHarmsNobody) {
+    const Packet p = Packet::tcp(remote4, 7777, client4, 8080).seq(500).acknowledges(900).payload(handshake());
+    EXPECT_EQ(kernel().ingress(p).code, tc_drop) << "the segment itself";
+    EXPECT_FALSE(*kernel().maps.clients.lookup(address(client4)));
+    auto events = kernel().take_events();
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].unasked, 1);
+    EXPECT_EQ(kernel().ingress(p.reply().payload("HTTP/1.1 200 OK")).code, tc_next) << "the service goes on";
+    // Accepted, and answered: that one sees what the client sends.
+    for (const unsigned answers : {900u, 901u}) {
+        SCOPED_TRACE(answers);
+        kernel().reset();
+        kernel().ingress(Packet::tcp(client4, 8080, remote4, 7777).seq(900).acknowledges(500).flags(syn | ack));
+        const Packet again = Packet::tcp(remote4, 7777, client4, 8080).seq(500).acknowledges(answers);
+        EXPECT_EQ(kernel().ingress(Packet(again).payload(handshake())).code, tc_drop);
+        events = kernel().take_events();
+        ASSERT_EQ(events.size(), 1u);
+        EXPECT_EQ(events[0].unasked, answers == 901 ? 0 : 1);
+        EXPECT_EQ(bool(*kernel().maps.clients.lookup(address(client4))), answers == 901);
+    }
+}
+
+// The number of a socket that is closed by now belongs to another program: its lookups and calls pass, and count for
+// nothing.
+TEST_F(StateTest, WhatElseUsesACondemnedNumberPasses) {
+    condemn(client4, 5000, now_ns() + minute);
+    const Packet query = Packet::udp(client4, 5000, remote4, 53).payload(dns_query());
+    const Packet call = Packet::udp(client4, 5000, remote4, 443).payload(quic_initial());
+    for (const Packet& p : {query, call}) {
+        EXPECT_EQ(kernel().xdp(p).code, XDP_PASS);
+        EXPECT_EQ(kernel().ingress(p).code, tc_next);
+        EXPECT_EQ(kernel().ingress(p.reply()).code, tc_next);
+    }
+    EXPECT_EQ(kernel().ingress(Packet(call).payload("what follows has no long header")).code, tc_next);
+    EXPECT_EQ(kernel().xdp(Packet(call).payload("what follows has no long header")).code, XDP_PASS);
+    EXPECT_EQ(kernel().counter(BT_S_LEARNED), 0u);
+    EXPECT_LE((*kernel().maps.sockets.lookup(endpoint(client4, 5000)))->expires_ns, now_ns() + minute)
+        << "no use of it";
+    EXPECT_EQ(kernel().ingress(Packet::udp(client4, 5000, remote4, 444).payload("another datagram")).code, tc_drop);
+    EXPECT_EQ(kernel().ingress(Packet::udp(client4, 5000, remote4, 54).payload(dht_query())).code, tc_drop);
+}
+
+TEST_F(StateTest, ATrackerIsNoPeer) {
+    const Packet connect = Packet::udp(client4, 5000, remote4, 443).payload(tracker_connect());
+    EXPECT_EQ(kernel().ingress(connect).code, tc_drop);
+    EXPECT_EQ(kernel().ingress(connect).code, tc_drop);
+    condemn(client4, 5001, now_ns() + minute);
+    EXPECT_EQ(kernel().ingress(Packet::udp(client4, 5001, remote4, 443).payload(tracker_connect())).code, tc_drop);
+    EXPECT_EQ(kernel().counter(BT_S_LEARNED), 0u);
+    EXPECT_EQ(kernel().ingress(Packet::tcp(client4, 1234, remote4, 443).flags(syn)).code, tc_next);
+}
+
+// Connections that were open before something gave them away, long after they were looked at.
+TEST_F(StateTest, ARunningConnectionEndsWhenItsPeerIsLearned) {
+    enum class By { peer, number };
+    for (const By by : {By::peer, By::number}) {
+        kernel().reset();
+        Stream out(client4, 51413, remote4, 6000), back(remote4, 6000, client4, 51413);
+        for (unsigned i = 0; i < 20; ++i) {
+            ASSERT_EQ(kernel().ingress(out.next(noise(200, i))).code, tc_next);
+            ASSERT_EQ(kernel().ingress(back.next(noise(1400, 100 + i))).code, tc_next);
+        }
+        if (by == By::peer)
+            ASSERT_TRUE(kernel().maps.peers.update({address(client4), address(remote4), 6000, 0},
+                                                   {now_ns() + minute, 0, 0, 0}));
+        else
+            condemn(client4, 51413, now_ns() + minute);
+        bt_flow flow = *kernel().flow(out.next("x"));
+        flow.last_seen_ns -= 2 * BT_NSEC_PER_SEC;
+        ASSERT_TRUE(kernel().maps.flows.update(out.next("x").tuple(), flow));
+        EXPECT_EQ(kernel().ingress(out.next(noise(200, 50))).code, tc_drop);
+        EXPECT_EQ(kernel().ingress(back.next(noise(200, 51))).code, tc_drop);
+    }
+}
+
 TEST_F(StateTest, LsdCondemnsNoSocket) {
     EXPECT_EQ(kernel().ingress(Packet::udp(client4, 6771, "239.192.152.143", 6771).payload(lsd())).code, tc_drop);
     EXPECT_EQ(kernel().counter(BT_S_CONDEMNED), 0u);

@@ -211,6 +211,18 @@ TEST_F(InspectedNames, AnotherNameIsNothing) {
     EXPECT_EQ(inspector_.host(), "www.example.org");
 }
 
+// An SSL torrent of libtorrent: the name is no host's.
+TEST_F(InspectedNames, AnInfoHashProves) {
+    const std::string hash = "0123456789abcdef0123456789ABCDEF01234567";
+    const Finding f = tcp(1, hello(hash));
+    EXPECT_EQ(f.judgement, Judgement::proves);
+    EXPECT_EQ(f.evidence, BT_EV_BIT(BT_EV_SIGNATURE));
+    EXPECT_FALSE(f.host_evidence);
+    std::uint32_t seq = 1; // each another connection
+    for (const std::string& other : {hash.substr(1), hash + "0", "g" + hash.substr(1), hash.substr(0, 36) + ".org"})
+        EXPECT_EQ(tcp(seq += 100000000, hello(other)).judgement, Judgement::clean) << other;
+}
+
 // A post-quantum key of 1216 bytes in front of the name, segments of any length, the second one twice.
 TEST_F(InspectedNames, AHelloInSegments) {
     const std::string stream = hello("tracker.opentrackr.org", 1216);

@@ -239,6 +239,18 @@ TEST(Utp, HandshakeInADataPacketProves) {
     EXPECT_FALSE(proves(one_datagram("x" + header + handshake())));
 }
 
+TEST(Utp, AnExtendedMessageInADataPacketProves) {
+    const std::string header = std::string("\x01\0", 2) + u16(7) + u32(1) + u32(2) + u32(1 << 20) + u16(2) + u16(1);
+    for (const std::string& m : {extended(0, extension_dict), extended(1, pex())}) {
+        const Finding f = one_datagram(header + m);
+        EXPECT_TRUE(proves(f));
+        EXPECT_TRUE(has(f, BT_EV_UTP_DATA) && has(f, BT_EV_TCP_EXTENSION));
+        for (std::size_t cut = 0; cut < m.size(); ++cut)
+            EXPECT_FALSE(proves(one_datagram(header + m.substr(0, cut)))) << cut;
+    }
+    EXPECT_FALSE(proves(one_datagram(header + message(4, u32(1))))) << "a message without structure";
+}
+
 TEST(Inspector, UdpFlowsIdleOut) {
     Talk t(IPPROTO_UDP);
     t.client(udp_connect(1));

@@ -1,14 +1,46 @@
 # SPDX-License-Identifier: MIT
 """Bans: at once, in both directions, on either interface, until they end, with and without the daemon."""
 import json
+import os
 import signal
+import socket
+import struct
 import time
 import unittest
 
 from btblock import Btblock
-from network import Lab, LAN4, OTHER, SEEDER, WEB, host, wait_until
+from network import Lab, LAN4, OTHER, SEEDER, WEB, client, host, wait_until
 from probe import Probe, blocks_dht, passes
 from swarm import Swarm, missing_libtorrent
+
+
+HANDSHAKE = b"\x13BitTorrent protocol" + bytes(8) + os.urandom(40)
+PEX = b"d5:added6:abcdef7:added.f1:\0e"
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def forge(lab, source, destination, payload, protocol=socket.IPPROTO_TCP, ports=(7777, 8080)):
+    """One packet of the internet with somebody else's address as its source."""
+    source, destination = socket.inet_aton(source), socket.inet_aton(destination)
+    if protocol == socket.IPPROTO_TCP:
+        header = struct.pack("!HHIIBBHHH", *ports, 1000, 2000, 0x50, 0x18, 65535, 0, 0)
+        at = 16
+    else:
+        header = struct.pack("!HHHH", *ports, 8 + len(payload), 0)
+        at = 6
+    pseudo = source + destination + struct.pack("!BBH", 0, protocol, len(header) + len(payload))
+    header = header[:at] + struct.pack("!H", checksum(pseudo + header + payload)) + header[at + 2:]
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(header) + len(payload), 1, 0, 64, protocol, 0, source, destination)
+    with lab.inside(lab.internet):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    with sock:
+        sock.sendto(ip + header + payload, (socket.inet_ntoa(destination), 0))
 
 
 class Bans(unittest.TestCase):
@@ -33,6 +65,27 @@ class Bans(unittest.TestCase):
 
     def test_ipv4(self):
         self.check_add_and_delete()
+
+    def test_forged_senders(self):
+        """What comes from outside and answers nobody: dropped, and nobody is condemned, learned, banned or accused."""
+        dht = b"d1:ad2:id20:" + os.urandom(20) + b"e1:q4:ping1:t2:aa1:y1:qe"
+        victim = "203.0.113.77"  # an address of nobody
+        for interfaces in ("lan0,wan0", "lan0", "wan0"):
+            with self.subTest(interfaces), Lab() as lab, Btblock(lab, interfaces) as btblock:
+                here = client(4)
+                extended = struct.pack("!IBB", len(PEX) + 2, 20, 1) + PEX
+                for payload in (HANDSHAKE, extended, HANDSHAKE + extended, HANDSHAKE[:10]):
+                    forge(lab, victim, here, payload)
+                for payload in (dht, struct.pack("!QII", 0x41727101980, 0, 7), dht[:-1] + b"5:extra1:xe"):
+                    forge(lab, victim, here, payload, socket.IPPROTO_UDP)
+                wait_until(lambda: btblock.status()["packets"]["dropped"] >= 4, 5)
+                time.sleep(0.5)
+                status = btblock.status()
+                self.assertGreaterEqual(status["packets"]["dropped"], 4, status["drops"])
+                self.assertEqual(status["bans"]["entries"], 0, btblock.cli("bans list").stdout)
+                self.assertEqual(status["sockets"]["entries"], 0)
+                self.assertEqual(status["clients"]["active"], 0)
+                self.assertEqual(status["peers"]["learned"], 0)
 
     def test_ipv6(self):
         """The /64 is banned with it, so the other probe of that network is left out."""

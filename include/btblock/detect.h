@@ -197,6 +197,12 @@ static BT_INLINE int bt_parse_utp(const struct bt_head *h, struct bt_utp *u)
 	return 1;
 }
 
+/* Five bytes: a peer handshake, or an extended message of less than 16 MiB (BEP 3, 10). */
+static BT_INLINE int bt_begins_peer(const bt_u8 *b)
+{
+	return b[0] == 19 || (!b[0] && b[4] == 20);
+}
+
 /* What it carries begins like a peer's handshake or one of its messages: worth a look where no SYN was seen. */
 static BT_INLINE int bt_is_utp_peer(const struct bt_head *h, const struct bt_utp *u)
 {
@@ -209,7 +215,7 @@ static BT_INLINE int bt_is_utp_peer(const struct bt_head *h, const struct bt_utp
 	if (at > BT_HEAD_LEN - 5)
 		return 0;
 #endif
-	return h->b[at] == 19 || (!h->b[at] && h->b[at + 4] == 20);
+	return bt_begins_peer(h->b + at);
 }
 
 /* Every field of a connection request as the implementations send it: no delay measured yet is 0, or INT_MAX in libutp. */

@@ -53,12 +53,15 @@ static BT_INLINE int bt_filter_udp(struct bt_ctx *c, const struct bt_pkt *p, str
 {
 	bt_u32 inner = bt_socks_udp_offset(h);
 	struct bt_utp u;
+	bt_u8 begin[5];
 
 	if (bt_is_dns_query(&p->tuple, h) && bt_filter_names(c))
 		return 1;
 	if (inner && bt_load_head(c, p->payload_off + inner, p->payload_len - inner, h))
 		return 0;
-	if (bt_parse_utp(h, &u) && bt_is_utp_peer(h, &u))
+	/* bt_is_utp_peer(), with the bytes from the packet: old kernels read the stack at constant offsets only */
+	if (!inner && bt_parse_utp(h, &u) && u.type == BT_UTP_DATA && !bt_load(c, p->payload_off + u.header_len, begin, 5) &&
+	    bt_begins_peer(begin))
 		return 1;
 	return bt_maybe_bencode(h) && bt_detect_dht(h) == BT_EV_NONE;
 }

@@ -19,7 +19,7 @@ namespace btblock::detect {
 // and in blocks up to a fixed size. One thread at a time.
 class Inspector {
 public:
-    // About 220 bytes an entry, and 576 while it keeps bytes, touched only as flows come.
+    // About 230 bytes an entry, and 576 while it keeps bytes, touched only as flows come.
     explicit Inspector(std::size_t flow_capacity = 65536);
     Inspector(const Inspector&) = delete;
     Inspector& operator=(const Inspector&) = delete;

@@ -296,7 +296,8 @@ Inspector::Step Inspector::step_opening(FlowContext& flow, const FlowContext* mi
         return Step::again;
     }
     // A WebSocket whose beginning was not seen: its next announce.
-    if (const Finding request = read_client_frame(view, true).finding; request.judgement == Judgement::proves) {
+    if (const Finding request = read_client_frame(view, true, inflater_).finding;
+        request.judgement == Judgement::proves) {
         note(flow, request);
         flow.http_client = true;
         flow.stage = Stage::frames;
@@ -411,7 +412,7 @@ Inspector::Step Inspector::step_request(FlowContext& flow) noexcept {
 // The frames of a connection that a request made a WebSocket.
 Inspector::Step Inspector::step_frames(FlowContext& flow) {
     const Bytes view = flow.stream.view();
-    const WebSocketFrame frame = read_client_frame(view, flow.stream.full());
+    const WebSocketFrame frame = read_client_frame(view, flow.stream.full(), inflater_);
     note(flow, frame.finding);
     if (frame.need_more)
         return Step::keep;

@@ -6,6 +6,7 @@
 #include "detect/EndpointSink.h"
 #include "detect/Finding.h"
 #include "detect/FlowTable.h"
+#include "detect/Inflater.h"
 #include "detect/Names.h"
 
 #include <array>
@@ -69,6 +70,7 @@ private:
     HostName host_;
     BoundedTable<bt_tuple, ClientHello> hellos_{1024}; // that are still to be completed
     bt_tuple tuple_{};                                 // of the packet at hand
+    Inflater inflater_;
 };
 
 } // namespace btblock::detect

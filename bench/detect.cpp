@@ -102,7 +102,6 @@ std::vector<std::pair<std::string, Detector>> detectors() {
         {"tracker-reply",
          [](Bytes b) { sink.clear(), DoNotOptimize(detect::read_tracker_reply(b, false, true, sink)); }},
         {"http-request", [](Bytes b) { DoNotOptimize(detect::read_http_request(b, true)); }},
-        {"tracker-words", [](Bytes b) { DoNotOptimize(detect::tracker_words(detect::as_text(b))); }},
         {"client-hello",
          [](Bytes b) {
              detect::ClientHello hello;

@@ -14,6 +14,7 @@
   libnetfilter_queue,
   libpcap,
   libmd,
+  zlib,
   spdlog,
   fmt,
   cli11,
@@ -67,6 +68,7 @@ stdenv.mkDerivation (finalAttrs: {
     libnetfilter_queue
     libpcap
     libmd
+    zlib
     spdlog
     fmt
     cli11

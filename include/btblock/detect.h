@@ -405,10 +405,10 @@ static BT_INLINE int bt_is_proxy_request(const struct bt_head *h)
 	return bt_be64(h->b) == BT_TXT8('C', 'O', 'N', 'N', 'E', 'C', 'T', ' ');
 }
 
-/* A frame with the beginning of a WebSocket client's message: text or binary, masked, not compressed (RFC 6455, 5.2). */
+/* A frame with the beginning of a WebSocket client's message: text or binary, masked (RFC 6455, 5.2), compressed or not. */
 static BT_INLINE int bt_is_client_frame(const struct bt_head *h)
 {
-	bt_u8 kind = h->b[0] & 0x7f;
+	bt_u8 kind = h->b[0] & 0x3f; /* without FIN and RSV1 (RFC 7692) */
 
 	return (kind == 1 || kind == 2) && h->b[1] & 0x80;
 }
@@ -416,7 +416,7 @@ static BT_INLINE int bt_is_client_frame(const struct bt_head *h)
 /* One of a whole text of 126 bytes to 64 KiB, as a tracker's client sends it: rare enough where no request was seen. */
 static BT_INLINE int bt_is_long_frame(const struct bt_head *h)
 {
-	return h->b[0] == 0x81 && h->b[1] == 0xfe;
+	return (h->b[0] & 0xbf) == 0x81 && h->b[1] == 0xfe;
 }
 
 /* The header of one peer message with a length that fits its id (BEP 3, 6, 10, 52): proves nothing alone. */

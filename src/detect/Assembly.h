@@ -89,6 +89,8 @@ public:
     [[nodiscard]] bool passes_over(std::uint32_t seq, bool has_seq, std::size_t length) const noexcept;
     // The packet ends within 512 bytes before the first byte ever seen, or there: it was overtaken at the very start.
     [[nodiscard]] bool precedes_all(std::uint32_t seq, bool has_seq, std::size_t length) const noexcept;
+    // Where the unit starts: a sequence number, or a count when there are none.
+    [[nodiscard]] std::uint32_t position() const noexcept { return seq_; }
     // The packet continues the unit without a gap.
     [[nodiscard]] bool continues(std::uint32_t seq, bool has_seq) const noexcept;
 

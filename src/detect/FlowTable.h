@@ -3,6 +3,7 @@
 #pragma once
 
 #include "detect/Assembly.h"
+#include "detect/Http.h"
 #include "detect/Messages.h"
 #include "detect/Slots.h"
 #include "detect/Tracker.h"
@@ -43,6 +44,8 @@ struct FlowContext {
     bool asked_tracker = false; // sent a tracker request over HTTP
     bool asked_dht = false;     // sent a DHT query
     Stage stage = Stage::opening;
+    RequestLine line;          // what was read of an open request line
+    std::uint32_t line_at = 0; // where it goes on
     MessageChain chain;
     TrackerRequests tracker;
     Assembly stream;

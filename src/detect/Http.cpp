@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <optional>
 
@@ -71,59 +72,87 @@ bool is_number(std::string_view s, std::size_t most_digits, std::uint64_t& value
     return true;
 }
 
-// The parameters that trackers and web seeds use.
-struct Query {
-    unsigned hashes = 0;     // info_hash values of exactly 20 bytes
-    bool wrong_hash = false; // and of any other length
-    bool binary_hash = false;
-    bool port = false, peer_id = false, piece = false;
-    bool fid = false, size = false;
-};
+// Every name that says something is shorter, and every value of these: a longer parameter is known by its beginning.
+constexpr std::size_t longest_parameter = 128;
+// Left of a part that is passed over, since it may be the end of the path, and then the version.
+constexpr std::size_t kept_end = 48;
+constexpr std::size_t words_within = 512; // bytes of a target that are searched for words
 
-void read_parameter(std::string_view text, Query& q) noexcept {
+// at: where it starts in the target.
+void read_parameter(std::string_view text, std::size_t at, RequestLine& l) noexcept {
     const auto equal = text.find('=');
     if (equal == std::string_view::npos)
         return;
     const auto name = text.substr(0, equal), value = text.substr(equal + 1);
+    if (at + equal < words_within)
+        l.words |= query_word(name);
     std::uint64_t number = 0;
     if (name == "info_hash") {
         const Decoded d = decode(value);
         if (d.valid && d.length == 20) {
-            ++q.hashes;
-            q.binary_hash |= d.binary;
+            l.several_hashes = l.hash;
+            l.hash = true;
+            l.binary_hash |= d.binary;
         } else {
-            q.wrong_hash = true;
+            l.wrong_hash = true;
         }
     } else if (name == "peer_id") {
         const Decoded d = decode(value);
-        q.peer_id |= d.valid && d.length == 20;
+        l.peer_id |= d.valid && d.length == 20;
     } else if (name == "port")
-        q.port |= is_number(value, 5, number) && number >= 1 && number <= 65535;
+        l.port |= is_number(value, 5, number) && number >= 1 && number <= 65535;
     else if (name == "piece")
-        q.piece |= is_number(value, 7, number);
+        l.piece |= is_number(value, 7, number);
     else if (name == "fid")
-        q.fid |= !value.empty();
+        l.fid |= !value.empty();
     else if (name == "size")
-        q.size |= is_number(value, 19, number);
+        l.size |= is_number(value, 19, number);
 }
 
-// Parameters of a target; the last one counts only when the target is whole.
-Query read_query(std::string_view target, bool whole) noexcept {
-    Query q;
-    const auto mark = target.find('?');
-    if (mark == std::string_view::npos)
-        return q;
-    auto rest = target.substr(mark + 1);
-    for (;;) {
-        const auto end = rest.find('&');
-        if (end == std::string_view::npos)
-            break;
-        read_parameter(rest.substr(0, end), q);
-        rest.remove_prefix(end + 1);
+// A path that ends here, before a query or not.
+void read_path(std::string_view end, std::size_t at, bool query, RequestLine& l) noexcept {
+    const auto dot = end.rfind('.'), slash = end.rfind('/');
+    l.data = end.ends_with("/data");
+    l.torrent = dot != std::string_view::npos && is_signature(Place::path_end, end.substr(dot));
+    l.path_word = query && at + end.size() < words_within && slash != std::string_view::npos &&
+                  is_signature(Place::path_end, end.substr(slash));
+}
+
+// The target, or what follows what `l` has of it. whole: it ends with `text`; else the last part counts only when it is
+// over-long. How much of `text` need not be seen again: `l` has it now.
+std::size_t read_target(std::string_view text, bool whole, RequestLine& l) noexcept {
+    std::size_t at = 0;
+    if (!l.query) {
+        const auto mark = text.find('?');
+        const auto path = text.substr(0, mark);
+        l.query = mark != std::string_view::npos;
+        l.scrape |= path.find("scrape") != std::string_view::npos;
+        if (l.query || whole)
+            read_path(path, l.taken, l.query, l);
+        else
+            at = path.size() - std::min(path.size(), kept_end);
+        if (l.query)
+            at = mark + 1;
     }
-    if (whole)
-        read_parameter(rest, q);
-    return q;
+    if (l.query) {
+        for (;;) {
+            const auto end = text.find('&', at);
+            const bool ended = end != std::string_view::npos;
+            const auto part = text.substr(at, ended ? end - at : end);
+            const bool known = ended || whole || part.size() >= longest_parameter;
+            if (known && !l.inside)
+                read_parameter(part, l.taken + at, l);
+            l.inside = !ended && (l.inside || known);
+            if (!ended) {
+                if (l.inside)
+                    at += part.size() - std::min(part.size(), kept_end);
+                break;
+            }
+            at = end + 1;
+        }
+    }
+    l.taken += static_cast<std::uint32_t>(at);
+    return at;
 }
 
 constexpr std::uint32_t tracker = BT_EV_BIT(BT_EV_TRACKER_HTTP);
@@ -138,38 +167,28 @@ void add_signature(Finding& finding) noexcept {
 }
 
 // whole: the target's end is known, so what is missing now will not come.
-Finding judge_query(std::string_view target, bool whole) noexcept {
-    const Query q = read_query(target, whole);
-    const auto path = target.substr(0, target.find('?'));
-    if (q.hashes > 0 && !q.wrong_hash) {
-        if (q.port || q.peer_id)
+Finding judge_query(const RequestLine& l, bool whole) noexcept {
+    if (l.hash && !l.wrong_hash) {
+        if (l.port || l.peer_id)
             return {Judgement::proves, tracker, false};
-        if (q.hashes == 1 && q.piece)
+        if (!l.several_hashes && l.piece)
             return {Judgement::proves, webseed, false};
         // BEP 48 has nothing but hashes. Under another path name one that is no word makes the difference: a SHA-1
         // of 20 letters and digits occurs once in 10^12.
-        if (whole && (path.find("scrape") != std::string_view::npos || q.binary_hash))
+        if (whole && (l.scrape || l.binary_hash))
             return {Judgement::proves, tracker, false};
         return whole ? Finding{Judgement::weighs, tracker, false} : Finding{};
     }
     // BitComet's web seeds; the names are too plain to prove without the client's own User-Agent.
-    if (whole && q.fid && q.size && path.ends_with("/data"))
+    if (whole && l.fid && l.size && l.data)
         return {Judgement::weighs, webseed, false};
     return {};
 }
 
-// Three words of a tracker request, though it is none, or a torrent file.
-bool has_signature(std::string_view target) noexcept {
-    constexpr unsigned enough = 3;
-    const auto path = target.substr(0, target.find('?'));
-    const auto dot = path.rfind('.');
-    return tracker_words(target) >= enough ||
-           (dot != std::string_view::npos && is_signature(Place::path_end, path.substr(dot)));
-}
-
-Finding judge_target(std::string_view target, bool whole) noexcept {
-    Finding finding = judge_query(target, whole);
-    if (whole && finding.judgement != Judgement::proves && has_signature(target))
+Finding judge_target(const RequestLine& l, bool whole) noexcept {
+    constexpr int enough = 3; // words of a tracker request, though it is none
+    Finding finding = judge_query(l, whole);
+    if (whole && (l.torrent || std::popcount(l.words) + l.path_word >= enough))
         add_signature(finding);
     return finding;
 }
@@ -310,9 +329,10 @@ Match match_http_request(Bytes stream) noexcept {
     return best;
 }
 
-HttpRequest read_http_request(Bytes stream, bool all) noexcept {
+HttpRequest read_http_request(Bytes stream, bool all, const RequestLine& before) noexcept {
     HttpRequest r;
-    const Match start = match_http_request(stream);
+    const bool begins = before.taken == 0;
+    const Match start = begins ? match_http_request(stream) : Match::full;
     if (start == Match::no)
         return r;
     r.state = HttpState::incomplete;
@@ -320,19 +340,22 @@ HttpRequest read_http_request(Bytes stream, bool all) noexcept {
         return r;
     const auto text = as_text(stream);
     const auto line_end = text.find('\n');
+    const bool open = line_end == std::string_view::npos;
     const auto line = text.substr(0, line_end);
-    const bool connect = line.starts_with("CONNECT ");
-    const auto target_at = line.find(' ') + 1;
-    // The last one: clients that do not escape put spaces into the query.
+    const bool connect = begins && line.starts_with("CONNECT ");
+    const auto target_at = begins ? line.find(' ') + 1 : 0;
+    // The last one: clients that do not escape put spaces into the query. Nothing but the line's end follows it.
+    constexpr std::size_t version_length = 10;
     const auto version = line.rfind(" HTTP/1.");
-    const bool whole = version != std::string_view::npos && version + 1 >= target_at;
-    if (!whole && line_end != std::string_view::npos) {
+    const bool whole = version != std::string_view::npos && version + 1 >= target_at &&
+                       (!open || line.size() - version <= version_length);
+    if (!whole && !open) {
         r.state = HttpState::not_http; // a line without a version: some other text protocol
         return r;
     }
     const auto target = line.substr(target_at, whole ? version + 1 - target_at : std::string_view::npos);
     const auto trimmed_target = whole && target.ends_with(' ') ? target.substr(0, target.size() - 1) : target;
-    if (!trimmed_target.empty() && !connect) {
+    if (begins && !trimmed_target.empty() && !connect) {
         const char c = trimmed_target[0];
         const auto scheme = std::string_view("http");
         const auto n = std::min(scheme.size(), trimmed_target.size());
@@ -341,9 +364,17 @@ HttpRequest read_http_request(Bytes stream, bool all) noexcept {
             return r;
         }
     }
-    if (!connect)
-        r.finding = judge_target(trimmed_target, whole || all);
-    if (line_end == std::string_view::npos)
+    if (!connect) {
+        if (open) {
+            r.line = before;
+            const std::size_t n = read_target(target, false, r.line);
+            r.taken = n ? target_at + n : 0;
+        }
+        RequestLine there = before;
+        read_target(trimmed_target, whole || all, there);
+        r.finding = judge_target(there, whole || all);
+    }
+    if (open)
         return r;
     r.state = HttpState::line;
     const Fields f = read_fields(text.substr(line_end + 1));

@@ -313,7 +313,8 @@ Inspector::Step Inspector::step_opening(FlowContext& flow, const FlowContext* mi
         return Step::again;
     }
     // A WebSocket whose beginning was not seen: its next announce.
-    if (const Finding request = read_client_frame(view, true).finding; request.judgement == Judgement::proves) {
+    if (const Finding request = read_client_frame(view, true, inflater_).finding;
+        request.judgement == Judgement::proves) {
         note(flow, request);
         flow.http_client = true;
         flow.stage = Stage::frames;
@@ -389,21 +390,34 @@ Inspector::Step Inspector::step_messages(FlowContext& flow) noexcept {
 }
 
 Inspector::Step Inspector::step_request(FlowContext& flow) noexcept {
-    if (flow.http_client && is_client_frame(flow.stream.view())) {
+    if (flow.line.taken != 0 && flow.stream.position() != flow.line_at)
+        flow.line = {}; // bytes are missing, or this is another one
+    if (flow.http_client && flow.line.taken == 0 && is_client_frame(flow.stream.view())) {
         flow.stage = Stage::frames;
         return Step::again;
     }
-    const HttpRequest r = read_http_request(flow.stream.view(), flow.stream.full());
+    const bool full = flow.stream.full(), overlong = flow.line.taken >= RequestLine::longest;
+    const HttpRequest r = read_http_request(flow.stream.view(), full && overlong, flow.line);
     flow.line_open = r.state == HttpState::incomplete;
     if (r.state == HttpState::not_http) {
+        flow.line = {};
         flow.stage = Stage::opening;
         return Step::settle;
     }
     flow.http_client |= !flow.line_open || r.finding.judgement == Judgement::proves;
     note(flow, r.finding);
     flow.asked_tracker |= r.finding.judgement == Judgement::proves;
+    // What was read of a long line makes room for the rest of it.
+    if (flow.line_open && full && !overlong && r.taken != 0) {
+        flow.http_client = true;
+        flow.stream.consume(r.taken);
+        flow.line = r.line;
+        flow.line_at = flow.stream.position();
+        return Step::again;
+    }
     if (r.state != HttpState::head)
         return Step::keep;
+    flow.line = {};
     if (r.connect) {
         flow.asked_connect = flow.proxied = true;
         flow.stage = Stage::opening;
@@ -418,7 +432,7 @@ Inspector::Step Inspector::step_request(FlowContext& flow) noexcept {
 // The frames of a connection that a request made a WebSocket.
 Inspector::Step Inspector::step_frames(FlowContext& flow) {
     const Bytes view = flow.stream.view();
-    const WebSocketFrame frame = read_client_frame(view, flow.stream.full());
+    const WebSocketFrame frame = read_client_frame(view, flow.stream.full(), inflater_);
     note(flow, frame.finding);
     if (frame.need_more)
         return Step::keep;

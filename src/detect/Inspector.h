@@ -6,6 +6,7 @@
 #include "detect/EndpointSink.h"
 #include "detect/Finding.h"
 #include "detect/FlowTable.h"
+#include "detect/Inflater.h"
 #include "detect/Names.h"
 
 #include <array>
@@ -19,7 +20,7 @@ namespace btblock::detect {
 // and in blocks up to a fixed size. One thread at a time.
 class Inspector {
 public:
-    // About 220 bytes an entry, and 576 while it keeps bytes, touched only as flows come.
+    // About 230 bytes an entry, and 576 while it keeps bytes, touched only as flows come.
     explicit Inspector(std::size_t flow_capacity = 65536);
     Inspector(const Inspector&) = delete;
     Inspector& operator=(const Inspector&) = delete;
@@ -70,6 +71,7 @@ private:
     HostName host_;
     BoundedTable<bt_tuple, ClientHello> hellos_{1024}; // that are still to be completed
     bt_tuple tuple_{};                                 // of the packet at hand
+    Inflater inflater_;
 };
 
 } // namespace btblock::detect

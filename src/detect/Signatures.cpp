@@ -259,7 +259,10 @@ constexpr bool before(const Signature& a, const Signature& b) noexcept {
 }
 static_assert(std::is_sorted(words.begin(), words.end(), before), "they are searched by halves");
 
-constexpr std::size_t longest_prefix = 512;
+constexpr auto first_query_name =
+    std::lower_bound(words.begin(), words.end(), Signature{Place::query_name, {}, {}}, before);
+static_assert(std::count_if(words.begin(), words.end(),
+                            [](const Signature& s) { return s.place == Place::query_name; }) <= 32);
 
 } // namespace
 
@@ -293,26 +296,9 @@ std::string_view client_of(const std::uint8_t* id) noexcept {
     return found == ids.end() ? std::string_view{} : found->client;
 }
 
-unsigned tracker_words(std::string_view target) noexcept {
-    target = target.substr(0, longest_prefix);
-    const auto mark = target.find('?');
-    if (mark == std::string_view::npos)
-        return 0;
-    const auto path = target.substr(0, mark);
-    const auto slash = path.rfind('/');
-    unsigned found = slash != std::string_view::npos && is_signature(Place::path_end, path.substr(slash)) ? 1 : 0;
-    std::array<std::string_view, 16> seen;
-    std::size_t count = 0;
-    for (auto rest = target.substr(mark + 1); !rest.empty() && count < seen.size();) {
-        const auto parameter = rest.substr(0, rest.find('&'));
-        const auto name = parameter.substr(0, parameter.find('='));
-        rest.remove_prefix(std::min(rest.size(), parameter.size() + 1));
-        if (name.size() == parameter.size() || !is_signature(Place::query_name, name) ||
-            std::find(seen.begin(), seen.begin() + count, name) != seen.begin() + count)
-            continue;
-        seen[count++] = name;
-    }
-    return found + static_cast<unsigned>(count);
+std::uint32_t query_word(std::string_view name) noexcept {
+    const auto found = std::equal_range(words.begin(), words.end(), Signature{Place::query_name, name, {}}, before);
+    return found.first == found.second ? 0 : 1u << (found.first - first_query_name);
 }
 
 } // namespace btblock::detect

@@ -48,8 +48,7 @@ std::span<const ClientId> client_ids() noexcept;
 // The client's name, empty when nobody known builds such an id.
 std::string_view client_of(const std::uint8_t* twenty) noexcept;
 
-// The torrent-specific words of an HTTP request's target within its first 512 bytes: parameter names and the path's
-// end, each once.
-unsigned tracker_words(std::string_view target) noexcept;
+// A bit of its own for each parameter name of tracker requests; 0: no such name.
+std::uint32_t query_word(std::string_view name) noexcept;
 
 } // namespace btblock::detect

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t hash_length = 20;
 constexpr std::size_t looked_at = 2048; // bytes of a message: offers may follow, of several KiB
+constexpr std::uint8_t compressed = 0x40;
 
 // JSON has no bytes: trackers and clients write a hash as 20 characters below U+0100.
 bool is_hash(std::string_view utf8) noexcept {
@@ -66,11 +67,11 @@ private:
 } // namespace
 
 bool is_client_frame(Bytes s) noexcept {
-    // FIN or not; no reserved bit: a compressed message (RFC 7692) says nothing. A control frame is no message.
-    return s.size() >= 2 && (s[0] & 0x7f) >= 1 && (s[0] & 0x7f) <= 2 && s[1] & 0x80;
+    // FIN or not, compressed or not; the other reserved bits mean nothing yet. A control frame is no message.
+    return s.size() >= 2 && (s[0] & 0x3f) >= 1 && (s[0] & 0x3f) <= 2 && s[1] & 0x80;
 }
 
-WebSocketFrame read_client_frame(Bytes s, bool all) {
+WebSocketFrame read_client_frame(Bytes s, bool all, Inflater& inflater) {
     WebSocketFrame frame;
     if (!is_client_frame(s))
         return frame;
@@ -92,19 +93,30 @@ WebSocketFrame read_client_frame(Bytes s, bool all) {
     }
     const Bytes mask = s.subspan(at, mask_length), masked = s.subspan(at + mask_length);
     frame.length = at + mask_length + length;
-    std::array<char, looked_at> text;
-    const std::size_t n = std::min<std::uint64_t>({masked.size(), length, text.size()});
+    std::array<char, looked_at> payload, inflated;
+    const std::size_t n = std::min<std::uint64_t>({masked.size(), length, payload.size()});
     for (std::size_t i = 0; i < n; ++i)
-        text[i] = static_cast<char>(masked[i] ^ mask[i % mask_length]);
-    if (n && text[0] != '{') {
+        payload[i] = static_cast<char>(masked[i] ^ mask[i % mask_length]);
+    std::string_view text(payload.data(), n);
+    if (s[0] & compressed) {
+        // By itself: one that refers to an earlier message cannot be read.
+        const auto message = inflater.inflate({reinterpret_cast<const std::uint8_t*>(payload.data()), n}, inflated);
+        if (!message) {
+            frame.need_more = false;
+            return frame;
+        }
+        text = *message;
+    }
+    if (!text.empty() && text[0] != '{') {
         frame.need_more = false;
         return frame;
     }
     Request request;
-    nlohmann::json::sax_parse(text.begin(), text.begin() + n, &request);
+    if (!text.empty()) // the parser tells it at length
+        nlohmann::json::sax_parse(text.begin(), text.end(), &request);
     if (request.is_tracker())
         frame.finding = {Judgement::proves, BT_EV_BIT(BT_EV_TRACKER_HTTP), false};
-    frame.need_more = !all && n < length && n < text.size() && !request.is_tracker();
+    frame.need_more = !all && n < length && n < payload.size() && text.size() < looked_at && !request.is_tracker();
     return frame;
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // WebSocket (RFC 6455) as WebTorrent's trackers use it: a client sends its announces and scrapes as JSON in masked
-// frames.
+// frames, compressed or not (RFC 7692).
 #pragma once
 
 #include "detect/Finding.h"
+#include "detect/Inflater.h"
 
 namespace btblock::detect {
 
@@ -18,6 +19,6 @@ struct WebSocketFrame {
 bool is_client_frame(Bytes stream) noexcept;
 
 // The client's frame that starts at the first byte; its payload may be cut. `all`: no more bytes of it can be had.
-WebSocketFrame read_client_frame(Bytes stream, bool all);
+WebSocketFrame read_client_frame(Bytes stream, bool all, Inflater& inflater);
 
 } // namespace btblock::detect

@@ -8,7 +8,7 @@ add_library(libbtblock STATIC
 set_target_properties(libbtblock PROPERTIES OUTPUT_NAME btblock EXPORT_NAME btblock LINKER_LANGUAGE CXX)
 target_compile_features(libbtblock INTERFACE cxx_std_20)
 target_include_directories(libbtblock INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(libbtblock INTERFACE $<INSTALL_INTERFACE:PkgConfig::BTBLOCK_PCAP>)
+target_link_libraries(libbtblock INTERFACE $<INSTALL_INTERFACE:PkgConfig::BTBLOCK_PCAP> $<INSTALL_INTERFACE:PkgConfig::BTBLOCK_ZLIB>)
 
 set(BTBLOCK_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/btblock)
 install(TARGETS libbtblock EXPORT btblockTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)

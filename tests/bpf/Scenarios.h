@@ -371,14 +371,18 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
 
     // --- WebSocket: a client's first messages go to user space, and what follows stays in the kernel
     {
-        const std::string frame = be(0x81fe, 2) + be(1200, 2) + noise(1204, 41);
-        Stream s(a.client, 41101, a.remote, 8000);
-        Scenario websocket{"WebSocket", {{s.next("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), punt}}};
-        for (int i = 0; i < 20; ++i)
-            websocket.steps.push_back({s.next(frame), i < BT_PUNT_BUDGET ? punt : pass});
-        all.push_back(websocket);
-        all.push_back({"WebSocket, begun earlier",
-                       {{Packet::tcp(a.client, 41102, a.remote, 8000).seq(900).payload(frame), punt}}});
+        std::uint16_t port = 41101;
+        for (const unsigned first : {0x81u, 0xc1u}) { // as it is, compressed
+            const std::string frame = be(first << 8 | 0xfe, 2) + be(1200, 2) + noise(1204, 41);
+            const std::string name = first == 0x81 ? "WebSocket" : "WebSocket, compressed";
+            Stream s(a.client, port++, a.remote, 8000);
+            Scenario websocket{name, {{s.next("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), punt}}};
+            for (int i = 0; i < 20; ++i)
+                websocket.steps.push_back({s.next(frame), i < BT_PUNT_BUDGET ? punt : pass});
+            all.push_back(websocket);
+            all.push_back({name + ", begun earlier",
+                           {{Packet::tcp(a.client, port++, a.remote, 8000).seq(900).payload(frame), punt}}});
+        }
     }
 
     // --- MSE grammar

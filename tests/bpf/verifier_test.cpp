@@ -23,6 +23,24 @@ unsigned processed(const std::string& log) {
                : static_cast<unsigned>(std::strtoul(log.c_str() + at + std::strlen(word), nullptr, 10));
 }
 
+// The verifier's last words about the program that it does not take.
+std::string why_refused() {
+    const std::unique_ptr<btblock_bpf, void (*)(btblock_bpf*)> skeleton(btblock_bpf__open(), btblock_bpf__destroy);
+    std::vector<std::pair<bpf_program*, std::vector<char>>> logs;
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, skeleton->obj) logs.emplace_back(program, std::vector<char>(1 << 24));
+    for (auto& [p, log] : logs) {
+        bpf_program__set_log_buf(p, log.data(), log.size());
+        bpf_program__set_log_level(p, 1);
+    }
+    btblock_bpf__load(skeleton.get());
+    std::string words;
+    for (const auto& [p, log] : logs)
+        if (const std::string text = log.data(); !text.empty() && bpf_program__fd(p) < 0)
+            words += std::string(bpf_program__name(p)) + ": ..." + text.substr(text.size() - std::min<std::size_t>(text.size(), 1500));
+    return words;
+}
+
 TEST(VerifierTest, InstructionsWalked) {
     if (const std::string why = Kernel::missing(); !why.empty())
         GTEST_SKIP() << why;
@@ -36,7 +54,7 @@ TEST(VerifierTest, InstructionsWalked) {
         ASSERT_EQ(bpf_program__set_log_buf(p, log.data(), log.size()), 0);
         ASSERT_EQ(bpf_program__set_log_level(p, 4), 0); // statistics only
     }
-    ASSERT_EQ(btblock_bpf__load(skeleton.get()), 0);
+    ASSERT_EQ(btblock_bpf__load(skeleton.get()), 0) << why_refused();
     ASSERT_EQ(logs.size(), bpf::program_names.size());
     for (const auto& [p, log] : logs) {
         unsigned walked = processed(log.data());

@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import unittest
+import zlib
 
 from btblock import Btblock
 from network import Lab, WEB, host
@@ -18,10 +19,14 @@ ANNOUNCE = json.dumps({"numwant": 5, "uploaded": 0, "downloaded": 0, "left": 409
 CHAT = json.dumps({"type": "message", "text": "which info_hash does it announce? " * 20})
 
 
-def frame(text):
-    """RFC 6455, 5.2: one masked text frame of 126 bytes or more."""
-    mask, data = os.urandom(4), text.encode()
-    return struct.pack("!BBH", 0x81, 0xFE, len(data)) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(data))
+def frame(text, compressed):
+    """RFC 6455, 5.2: one masked text frame; RFC 7692, 7.2.1."""
+    mask, data, first = os.urandom(4), text.encode(), 0x81
+    if compressed:
+        deflate = zlib.compressobj(wbits=-15)
+        first, data = 0xC1, (deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    header = struct.pack("!BBH", first, 0xFE, len(data)) if len(data) > 125 else bytes([first, 0x80 | len(data)])
+    return header + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(data))
 
 
 class WebSocket(unittest.TestCase):
@@ -32,8 +37,8 @@ class WebSocket(unittest.TestCase):
         self.assertTrue(sock.recv(1000).startswith(b"HTTP/1.1 101"))
         return sock
 
-    def answered(self, sock, text):
-        sock.sendall(frame(text))
+    def answered(self, sock, text, compressed=False):
+        sock.sendall(frame(text, compressed))
         try:
             return sock.recv(100) == b"\x81\x02ok"
         except TimeoutError:
@@ -54,6 +59,9 @@ class WebSocket(unittest.TestCase):
                         self.assertFalse(self.answered(early, ANNOUNCE), "a connection that was open before")
                         with self.connect(network, address) as announcing:
                             self.assertFalse(self.answered(announcing, ANNOUNCE))
+                        with self.connect(network, address) as announcing:
+                            self.assertTrue(self.answered(announcing, CHAT, compressed=True))
+                            self.assertFalse(self.answered(announcing, ANNOUNCE, compressed=True))
                         status = btblock.status()
                         self.assertEqual(set(btblock.detections(status)), {"tracker.http"})
                         self.assertEqual(status["announce_leaked"], 0)

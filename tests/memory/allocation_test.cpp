@@ -102,6 +102,9 @@ std::vector<std::string> deep() {
         Stream web(client4, port, remote4, 80), peer(client4, port, remote4, 7000);
         packets.push_back(web.next("GET /search?q=x HTTP/1.1\r\nHost: a\r\n").ip());
         packets.push_back(web.next("Accept: */*\r\n\r\n").ip());
+        packets.push_back(web.next(be(0xc180, 2) + be(0, 4)).ip()); // compressed WebSocket messages: empty, text, none
+        packets.push_back(web.next(be(0xc18a, 2) + be(0, 4) + be(0, 1) + be(0x0500faff, 4) + "hello").ip());
+        packets.push_back(web.next(be(0xc19c, 2) + noise(32, port)).ip());
         packets.push_back(peer.next(be(5, 4) + be(4, 1)).ip()); // a message cut short: it is kept
         packets.push_back(peer.next(be(7, 4) + be(13, 4) + be(6, 1) + noise(600, port)).ip());
         packets.push_back(Packet::udp(client4, port, other4, 9)

@@ -2,6 +2,8 @@
 #include "detect/Http.h"
 #include "detect_build.h"
 
+#include <algorithm>
+
 using namespace btblock::detect;
 using namespace btblock::detect::build;
 
@@ -89,6 +91,138 @@ TEST(Http, LongRequests) {
     const std::string r = get("/announce?info_hash=" + ih + "&port=1&x=" + std::string(600, 'x'), cookie);
     t.client(r.substr(0, 30));
     EXPECT_TRUE(proves(t.client(r.substr(30))));
+}
+
+// What came of a request whose segments end at `cuts`.
+Finding in_segments(const std::string& r, const std::vector<std::size_t>& cuts, bool numbered = true) {
+    Talk t(IPPROTO_TCP);
+    t.numbered = numbered;
+    Finding f;
+    std::size_t from = 0;
+    for (const std::size_t cut : cuts) {
+        f = t.client(std::string_view(r).substr(from, cut - from));
+        from = cut;
+    }
+    return t.client(std::string_view(r).substr(from));
+}
+
+void expect_same_in_segments(const std::string& r, const char* name, unsigned seed) {
+    const Finding whole = one_segment(r);
+    const auto same = [&](const std::vector<std::size_t>& cuts, bool numbered = true) {
+        const Finding f = in_segments(r, cuts, numbered);
+        EXPECT_EQ(f.judgement, whole.judgement) << name << ", cut at " << testing::PrintToString(cuts);
+        EXPECT_EQ(f.evidence, whole.evidence) << name << ", cut at " << testing::PrintToString(cuts);
+    };
+    for (std::size_t cut = 1; cut < r.size(); ++cut)
+        same({cut}, cut % 2);
+    std::mt19937_64 rng(seed);
+    for (int round = 0; round < 300; ++round) {
+        std::vector<std::size_t> cuts(2 + rng() % 4);
+        for (std::size_t& cut : cuts)
+            cut = 1 + rng() % (r.size() - 1);
+        std::sort(cuts.begin(), cuts.end());
+        cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+        same(cuts, round % 2);
+    }
+    for (const std::size_t length : {1, 7, 100, 511, 512, 513}) {
+        std::vector<std::size_t> cuts;
+        for (std::size_t cut = length; cut < r.size(); cut += length)
+            cuts.push_back(cut);
+        same(cuts);
+    }
+}
+
+// Other parameters of `bytes` bytes in all, some of them longer than what is kept of a stream.
+std::string others(std::mt19937_64& rng, std::size_t bytes) {
+    std::string s;
+    while (s.size() < bytes) {
+        const std::size_t value = rng() % 4 == 0 ? rng() % 900 : rng() % 30;
+        s += "x" + std::to_string(rng() % 1000) + (rng() % 8 ? "=" : "") + std::string(value, 'a') + "&";
+    }
+    return s;
+}
+
+TEST(Http, LongRequestsInSegments) {
+    std::mt19937_64 rng(11);
+    for (unsigned round = 0; round < 12; ++round) {
+        std::vector<std::string> own{"info_hash=" + ih, "peer_id=" + escape(peer_id), "port=6881"};
+        std::shuffle(own.begin(), own.end(), rng);
+        std::string target = round % 2 ? "/announce?" : "/" + std::string(rng() % 1200, 'p') + "/a?";
+        for (const std::string& parameter : own)
+            target += others(rng, (700 + rng() % 2300) / 4) + parameter + "&";
+        target += others(rng, rng() % 700);
+        target.pop_back();
+        const std::string r = get(target);
+        ASSERT_TRUE(proves(one_segment(r)));
+        expect_same_in_segments(r, "announce", round);
+        std::string wrong = r;
+        wrong.replace(wrong.find(ih), ih.size(), "0123456789abcdef0123456789abcdef01234567");
+        ASSERT_FALSE(proves(one_segment(wrong)));
+        expect_same_in_segments(wrong, "look-alike", round);
+    }
+}
+
+TEST(Http, LongRequestsOfOtherKindsInSegments) {
+    const std::string x = "x=" + std::string(300, 'a'), xx = "x=" + std::string(1500, 'a');
+    const std::string path = "/" + std::string(700, 'p');
+    const std::vector<std::pair<const char*, std::string>> requests{
+        {"scrape", get(path + "/scrape" + path + "?" + xx + "&info_hash=" + ih + "&" + x + "&" + x)},
+        {"scrape, hash last", get("/scrape?" + xx + "&" + x + "&info_hash=" + ih)},
+        {"hash that is no word", get("/q?" + xx + "&info_hash=" + ih + "&" + xx)},
+        {"hash that may be a word", get("/q?" + xx + "&info_hash=abcdefghijklmnopqrst&" + xx)},
+        {"BEP 17", get("/s?" + x + "&" + x + "&info_hash=" + ih + "&" + x + "&piece=12&ranges=0-16383&" + x)},
+        {"two hashes and a piece", get("/s?info_hash=aaaaaaaaaaaaaaaaaaaa&" + xx + "&info_hash=aaaaaaaaaaaaaaaaaaaa&" +
+                                       x + "&" + x + "&piece=12")},
+        {"a wrong hash first", get("/s?info_hash=abc&" + xx + "&info_hash=" + ih + "&port=1&" + x)},
+        {"an over-long hash", get("/s?info_hash=" + ih + std::string(700, 'a') + "&port=1&" + x)},
+        {"BitComet", get(path + "/data?" + xx + "&fid=5b56&" + x + "&size=1048576&" + x)},
+        {"torrent file", get(path + "/debian.iso.torrent?" + xx)},
+        {"torrent file without query", get(path + path + "/debian.iso.torrent")},
+        {"no torrent file", get(path + ".torrent" + path)},
+        {"words", get("/announce.php?uploaded=1&" + x + "&downloaded=1&" + xx + "&numwant=1")},
+        {"words too far apart", get("/announce.php?uploaded=1&" + xx + "&downloaded=1&numwant=1")},
+        {"spaces", get("/a b?x=c d HTTP/1.1 e&" + xx + " HTTP/1.1 f&" + x + "&info_hash=" + ih + "&port=1")},
+        {"a long value last", get("/a?info_hash=" + ih + "&peer_id=" + xx)},
+        {"a long fid last", get("/data?size=1&" + xx + "&fid=" + std::string(600, 'a'))},
+        {"the same names as values", get("/a?x=" + std::string(700, 'a') + "info_hash=" + ih + "&y=&port=1")},
+        {"in the referrer",
+         get("/?" + xx, "Host: a\r\nReferer: http://t/announce?info_hash=" + ih + "&port=6881&x=1\r\n")},
+        {"pages", get("/search?" + xx + "&" + xx)},
+    };
+    for (const auto& [name, r] : requests)
+        expect_same_in_segments(r, name, 1);
+    EXPECT_TRUE(proves(one_segment(requests[0].second)));
+    EXPECT_EQ(one_segment(requests[10].second).judgement, Judgement::weighs);
+}
+
+TEST(Http, LongRequestsAreLeftInTheEnd) {
+    const std::string own = "info_hash=" + ih + "&port=1&", other = "x=" + std::string(98, 'a') + "&";
+    for (const auto& [before, proved] : {std::pair{300u, true}, {340u, false}}) {
+        Talk t(IPPROTO_TCP);
+        t.client("GET /announce?");
+        for (unsigned i = 0; i < before; ++i)
+            EXPECT_EQ(t.client(other).judgement, Judgement::none);
+        t.client(own);
+        EXPECT_EQ(proves(t.client("y=1 HTTP/1.1\r\n\r\n")), proved) << before;
+        EXPECT_TRUE(proves(t.client(announce_request()))) << "the next one is a request like any other";
+    }
+}
+
+TEST(Http, NothingFollowsAGapInALongRequest) {
+    const std::string x = "x=" + std::string(700, 'a') + "&";
+    Talk t(IPPROTO_TCP);
+    t.client("GET /announce?" + x);
+    t.client_at(5000, "Referer: http://t/announce?info_hash=" + ih + "&port=1&" + x);
+    EXPECT_FALSE(proves(t.client_at(7000, "info_hash=" + ih + "&port=1& HTTP/1.1\r\n\r\n")));
+    EXPECT_TRUE(proves(t.client_at(9000, announce_request())));
+    Talk again(IPPROTO_TCP);
+    const std::string first = "GET /announce?" + x, second = "info_hash=" + ih + "&peer_i",
+                      third = "d=1&port=1 HTTP/1.1\r\n\r\n";
+    const auto at = [&](std::size_t n) { return static_cast<std::uint32_t>(n); };
+    again.client_at(0, first);
+    again.client_at(0, first); // sent again
+    again.client_at(at(first.size() + second.size()), third);
+    EXPECT_TRUE(proves(again.client_at(at(first.size()), second))) << "a segment that was overtaken";
 }
 
 TEST(Http, KeepAliveJudgesEveryRequest) {

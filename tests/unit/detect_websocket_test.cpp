@@ -2,6 +2,9 @@
 #include "detect/WebSocket.h"
 #include "detect_build.h"
 
+#include <array>
+#include <zlib.h>
+
 using namespace btblock::detect;
 using namespace btblock::detect::build;
 
@@ -54,8 +57,13 @@ const std::string offers = R"("numwant":5,"offers":[{"offer":{"type":"offer","sd
 const std::string announce = R"({"uploaded":0,"downloaded":0,"left":null,"event":"started","action":"announce",)" + ih +
                              "," + pid + "," + offers + "}";
 
+WebSocketFrame read_frame(std::string_view f, bool all = true) {
+    static Inflater inflater; // one for all, as in the inspector
+    return read_client_frame(bytes(f), all, inflater);
+}
+
 Finding judged(std::string_view f) {
-    return read_client_frame(bytes(f), true).finding;
+    return read_frame(f).finding;
 }
 
 TEST(WebSocket, TrackerRequestsProve) {
@@ -79,7 +87,7 @@ TEST(WebSocket, TrackerRequestsProve) {
     };
     for (const auto& [name, f] : requests) {
         EXPECT_TRUE(proves(judged(f)) && has(judged(f), BT_EV_TRACKER_HTTP)) << name;
-        EXPECT_EQ(read_client_frame(bytes(f), true).length, f.size()) << name;
+        EXPECT_EQ(read_frame(f).length, f.size()) << name;
     }
 }
 
@@ -96,7 +104,8 @@ TEST(WebSocket, OtherMessagesDoNot) {
         {"no object", frame("info_hash")},
         {"broken", frame(R"({"action":announce,)" + ih + "}")},
         {"a control frame", frame(announce, 0x89)},
-        {"compressed", frame(announce, 0xc1)},
+        {"said to be compressed", frame(announce, 0xc1)},
+        {"a reserved bit", frame(announce, 0xa1)},
         {"a server's frame", "\x81\x7e" + u16(static_cast<unsigned>(announce.size())) + announce},
         {"absurd length", u8(0x81) + u8(0xff) + u64(1ull << 40) + std::string(100, 'x')},
     };
@@ -135,6 +144,149 @@ TEST(WebSocket, EverySplit) {
     }
     const std::size_t needed = f.size() - pid.size() - 2;
     check_truncations(f, needed, judged);
+}
+
+// What one side of permessage-deflate makes of its messages (RFC 7692, 7.2.1).
+class Deflater {
+public:
+    explicit Deflater(int level = Z_DEFAULT_COMPRESSION, int strategy = Z_DEFAULT_STRATEGY, int bits = 15) {
+        EXPECT_EQ(deflateInit2(&stream_, level, Z_DEFLATED, -bits, 8, strategy), Z_OK);
+    }
+    ~Deflater() { deflateEnd(&stream_); }
+    Deflater(const Deflater&) = delete;
+    Deflater& operator=(const Deflater&) = delete;
+
+    std::string message(std::string text) {
+        std::string out(text.size() + 200, '\0');
+        stream_.next_in = reinterpret_cast<Bytef*>(text.data());
+        stream_.avail_in = static_cast<uInt>(text.size());
+        stream_.next_out = reinterpret_cast<Bytef*>(out.data());
+        stream_.avail_out = static_cast<uInt>(out.size());
+        EXPECT_EQ(deflate(&stream_, Z_SYNC_FLUSH), Z_OK);
+        out.resize(out.size() - stream_.avail_out);
+        EXPECT_TRUE(out.ends_with(std::string_view("\0\0\xff\xff", 4)));
+        out.resize(out.size() - 4);
+        return out;
+    }
+
+private:
+    z_stream stream_{};
+};
+
+const std::string short_announce = R"({"action":"announce",)" + ih + "," + pid + R"(,"left":0,"event":"started"})";
+const std::string chat = R"({"type":"message","text":"which info_hash and peer_id does its announce have?"})";
+
+struct Coding {
+    const char* name;
+    int level, strategy, bits;
+};
+const Coding codings[]{{"stored", 0, Z_DEFAULT_STRATEGY, 15},
+                       {"fixed", 6, Z_FIXED, 15},
+                       {"as it comes", 6, Z_DEFAULT_STRATEGY, 15},
+                       {"literals in a dynamic code", 9, Z_HUFFMAN_ONLY, 15},
+                       {"a small window", 9, Z_DEFAULT_STRATEGY, 9}};
+
+TEST(WebSocket, CompressedTrackerRequestsProve) {
+    for (const Coding& c : codings)
+        for (const std::string& text : {short_announce, announce}) {
+            const std::string f = frame(Deflater(c.level, c.strategy, c.bits).message(text), 0xc1);
+            EXPECT_TRUE(proves(judged(f)) && has(judged(f), BT_EV_TRACKER_HTTP)) << c.name;
+            EXPECT_EQ(read_frame(f).length, f.size()) << c.name;
+            std::string other = f;
+            for (const unsigned first : {0x41u, 0xc2u}) {
+                other[0] = static_cast<char>(first);
+                EXPECT_TRUE(proves(judged(other))) << c.name;
+            }
+            other[0] = '\x81';
+            EXPECT_FALSE(proves(judged(other)) && c.level) << "it does not say that it is compressed";
+        }
+}
+
+TEST(WebSocket, OtherCompressedMessagesDoNot) {
+    for (const Coding& c : codings)
+        for (const std::string& text :
+             {chat, chat + std::string(4000, 'x'), "[" + announce + "]", std::string(5000, '{'), std::string(5000, 'x'),
+              R"({"data":)" + announce + "}", std::string()})
+            EXPECT_EQ(judged(frame(Deflater(c.level, c.strategy, c.bits).message(text), 0xc1)).judgement,
+                      Judgement::none)
+                << c.name << ": " << text.substr(0, 40);
+}
+
+TEST(WebSocket, CompressedAfterItsUpgrade) {
+    for (const bool numbered : {true, false}) {
+        Talk t(IPPROTO_TCP);
+        t.numbered = numbered;
+        t.client(upgrade);
+        t.server("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+        const std::string f = frame(Deflater(9, Z_HUFFMAN_ONLY).message(announce), 0xc1);
+        EXPECT_TRUE(proves(t.client(f.substr(0, 1400)))) << "the first of several segments";
+    }
+    Talk each(IPPROTO_TCP); // client_no_context_takeover
+    each.client(upgrade);
+    for (int i = 0; i < 20; ++i)
+        EXPECT_EQ(each.client(frame(Deflater().message(chat), 0xc1)).judgement, Judgement::none);
+    EXPECT_TRUE(proves(each.client(frame(Deflater().message(short_announce), 0xc1))));
+    Talk together(IPPROTO_TCP);
+    EXPECT_TRUE(proves(together.client(upgrade + frame(Deflater().message(chat), 0xc1) + frame("{}") +
+                                       frame(Deflater().message(short_announce), 0xc1))));
+    Talk middle(IPPROTO_TCP);
+    EXPECT_TRUE(proves(middle.client(frame(Deflater().message(announce), 0xc1)))) << "its request was not seen";
+    Deflater same;
+    same.message(short_announce);
+    const std::string second = frame(same.message(short_announce), 0xc1);
+    EXPECT_EQ(judged(second).judgement, Judgement::none) << "refers to the first";
+    EXPECT_TRUE(proves(judged(frame(Deflater().message(short_announce), 0xc1)))) << "and the next is read as ever";
+    Talk later(IPPROTO_TCP);
+    later.client(upgrade);
+    EXPECT_EQ(later.client(second).judgement, Judgement::none);
+    EXPECT_TRUE(proves(later.client(frame(short_announce)))) << "the frame after it";
+}
+
+TEST(WebSocket, EverySplitOfACompressedFrame) {
+    for (const Coding& c : codings) {
+        const std::string f = frame(Deflater(c.level, c.strategy, c.bits).message(short_announce), 0xc1);
+        ASSERT_LT(f.size(), Assembly::room);
+        for (std::size_t cut = 2; cut < f.size(); ++cut) {
+            Talk t(IPPROTO_TCP);
+            t.client(upgrade);
+            t.client(f.substr(0, cut));
+            EXPECT_TRUE(has(t.client(f.substr(cut)), BT_EV_TRACKER_HTTP)) << c.name << ' ' << cut;
+        }
+        check_truncations(f, 30, judged);
+        check_bit_flips(f, judged, [](std::size_t) { return false; });
+        check_bit_flips(
+            f,
+            [](const std::string& flipped) {
+                Talk t(IPPROTO_TCP);
+                t.client(upgrade);
+                return t.client(flipped);
+            },
+            [](std::size_t) { return false; });
+    }
+}
+
+TEST(WebSocket, CompressedMessagesAreInflatedWithinBounds) {
+    const std::string bomb = Deflater(9).message(R"({"x":")" + std::string(100'000'000, 'a'));
+    EXPECT_LT(bomb.size(), 110'000u);
+    EXPECT_EQ(judged(frame(bomb, 0xc1)).judgement, Judgement::none);
+    EXPECT_FALSE(read_frame(frame(bomb, 0xc1).substr(0, 100), false).need_more) << "2 KiB came out of it";
+    Inflater inflater;
+    std::array<char, 64> room;
+    room.fill('?');
+    const auto text = inflater.inflate(bytes(bomb), std::span(room).first(48));
+    ASSERT_TRUE(text);
+    EXPECT_EQ(*text, R"({"x":")" + std::string(42, 'a'));
+    EXPECT_EQ(std::string_view(room.data() + 48, 16), std::string(16, '?'));
+    std::string nothing; // blocks without content
+    for (int i = 0; i < 10000; ++i)
+        nothing += std::string_view("\0\0\0\xff\xff", 5);
+    EXPECT_EQ(inflater.inflate(bytes(nothing), room), std::string_view{});
+    EXPECT_EQ(judged(frame(nothing, 0xc1)).judgement, Judgement::none);
+    EXPECT_EQ(inflater.inflate({}, room), std::string_view{});
+    EXPECT_FALSE(inflater.inflate(bytes("\x07"), room)) << "a block of no kind";
+    std::mt19937_64 rng(5);
+    for (int i = 0; i < 20000; ++i)
+        EXPECT_EQ(judged(frame(random_bytes(rng, rng() % 300), 0xc1)).judgement, Judgement::none);
 }
 
 } // namespace

@@ -49,19 +49,31 @@ static BT_INLINE int bt_filter_names(struct bt_ctx *c)
 	return cfg && cfg->flags & BT_C_NAMES;
 }
 
+/* bt_is_utp_peer() for at most one extension: old kernels read the stack at constant offsets only. */
+static BT_INLINE int bt_filter_utp(struct bt_ctx *c, const struct bt_pkt *p, const struct bt_head *h)
+{
+	bt_u32 at = 20;
+	bt_u8 begin[5];
+
+	if (h->b[0] != (BT_UTP_DATA << 4 | 1))
+		return 0;
+	if (h->b[1]) {
+		if (h->b[20] || (h->b[21] != 4 && h->b[21] != 8))
+			return 0;
+		at += 2u + h->b[21];
+	}
+	return !bt_load(c, p->payload_off + at, begin, 5) && bt_begins_peer(begin);
+}
+
 static BT_INLINE int bt_filter_udp(struct bt_ctx *c, const struct bt_pkt *p, struct bt_head *h)
 {
 	bt_u32 inner = bt_socks_udp_offset(h);
-	struct bt_utp u;
-	bt_u8 begin[5];
 
 	if (bt_is_dns_query(&p->tuple, h) && bt_filter_names(c))
 		return 1;
 	if (inner && bt_load_head(c, p->payload_off + inner, p->payload_len - inner, h))
 		return 0;
-	/* bt_is_utp_peer(), with the bytes from the packet: old kernels read the stack at constant offsets only */
-	if (!inner && bt_parse_utp(h, &u) && u.type == BT_UTP_DATA && !bt_load(c, p->payload_off + u.header_len, begin, 5) &&
-	    bt_begins_peer(begin))
+	if (!inner && bt_filter_utp(c, p, h))
 		return 1;
 	return bt_maybe_bencode(h) && bt_detect_dht(h) == BT_EV_NONE;
 }

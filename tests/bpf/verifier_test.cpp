@@ -37,7 +37,8 @@ std::string why_refused() {
     std::string words;
     for (const auto& [p, log] : logs)
         if (const std::string text = log.data(); !text.empty() && bpf_program__fd(p) < 0)
-            words += std::string(bpf_program__name(p)) + ": ..." + text.substr(text.size() - std::min<std::size_t>(text.size(), 1500));
+            words += std::string(bpf_program__name(p)) + ": ..." +
+                     text.substr(text.size() - std::min<std::size_t>(text.size(), 1500));
     return words;
 }
 

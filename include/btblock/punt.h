@@ -20,12 +20,13 @@
 
 #include "btblock/inspect.h"
 
-/* User space's verdict on the tuple, or a condemned socket as this hook knows it. */
-static BT_INLINE int bt_filter_blocked(struct bt_ctx *c, const struct bt_pkt *p)
+/*
+ * User space's verdict on the tuple, or a condemned socket as this hook knows it. What goes to the ports that everyone
+ * needs may be another program's by now (bt_is_of_others()): TC egress looks at that.
+ */
+static BT_INLINE int bt_filter_blocked(struct bt_ctx *c, const struct bt_tuple *t)
 {
-	const struct bt_tuple *t = &p->tuple;
 	struct bt_flow *f = bt_flow_find(c, t);
-	struct bt_head h;
 	bt_u64 now = bt_now(c);
 
 	if (f && f->verdict == BT_V_BLOCKED && (t->proto == BT_IPPROTO_TCP || now - f->last_seen_ns <= BT_UDP_IDLE_NS)) {
@@ -33,13 +34,10 @@ static BT_INLINE int bt_filter_blocked(struct bt_ctx *c, const struct bt_pkt *p)
 			f->last_seen_ns = now;
 		return 1;
 	}
-	if (t->proto != BT_IPPROTO_UDP || !bt_socket_live(c, &t->src, t->sport, now) || bt_is_allowed(c, &t->src) ||
-	    bt_is_allowed(c, &t->dst))
+	if (t->proto != BT_IPPROTO_UDP || bt_is_common_port(t->dport) || !bt_socket_live(c, &t->src, t->sport, now) ||
+	    bt_is_allowed(c, &t->src) || bt_is_allowed(c, &t->dst))
 		return 0;
-	if (!bt_load_head(c, p->payload_off, p->payload_len, &h) && bt_is_others_datagram(t, &h))
-		return 0; /* see bt_is_of_others() */
-	bt_socket_used(c, &t->src, t->sport, now);
-	return 1;
+	return bt_socket_used(c, &t->src, t->sport, now);
 }
 
 static BT_INLINE int bt_filter_names(struct bt_ctx *c)
@@ -202,7 +200,7 @@ static BT_INLINE int bt_filter_takes(struct bt_ctx *c)
 	}
 	if (!p.payload_len)
 		return 0;
-	if (!(cfg->flags & BT_C_MONITOR) && bt_filter_blocked(c, &p))
+	if (!(cfg->flags & BT_C_MONITOR) && bt_filter_blocked(c, &p.tuple))
 		return 1;
 	return bt_filter_asks(c, &p);
 }
@@ -212,7 +210,8 @@ static BT_INLINE int bt_filter_drops(struct bt_ctx *c, struct bt_pkt *p)
 {
 	const struct bt_config *cfg = bt_settings(c);
 
-	if (!cfg || (cfg->flags & BT_C_MONITOR) || bt_parse(c, 0, p) != BT_PARSED || !p->payload_len || !bt_filter_blocked(c, p))
+	if (!cfg || (cfg->flags & BT_C_MONITOR) || bt_parse(c, 0, p) != BT_PARSED || !p->payload_len ||
+	    !bt_filter_blocked(c, &p->tuple))
 		return 0;
 	bt_count(c, bt_flow_find(c, &p->tuple) ? BT_S_DROP_FLOW : BT_S_DROP_SOCKET);
 	return 1;

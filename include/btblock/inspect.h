@@ -1317,9 +1317,11 @@ static BT_INLINE enum bt_action bt_inspect_early(struct bt_ctx *c, enum bt_parse
 	if (parsed == BT_PARSED && t->proto == BT_IPPROTO_UDP && bt_is_condemned(c, t)) {
 		const struct bt_flow *found = bt_flow_find(c, t);
 
-		if (!found || found->verdict != BT_V_BLOCKED) /* TC has a look: it may be another program's */
+		/* Another program's, or it may be: TC has a look. */
+		if (found ? found->verdict == BT_V_CLEAN || found->verdict == BT_V_ALLOWED
+			  : bt_is_common_port(t->sport) || bt_is_common_port(t->dport))
 			return BT_ACT_PASS;
-		bt_use_socket(c, t, found->evidence);
+		bt_use_socket(c, t, found ? found->evidence : 0);
 		bt_count(c, BT_S_SEEN);
 		return bt_dropped(c, cfg, BT_S_DROP_SOCKET);
 	}

@@ -96,9 +96,10 @@ def rows(context):
                             figures[what, way].append(measure(context, lab, seconds))
                         except RuntimeError as problem:  # a tool that gives up once says little about the others
                             context.note(f"gateway: {what}, {way}: not measured in one round: {problem}")
-    for (what, way) in [(what, way) for what in WORK for way in WAYS]:
-        if not figures[what, way]:
-            raise RuntimeError(f"{what}, {way}: not measured in any round")
+    for what in WORK:
+        for way in WAYS:
+            if not figures[what, way]:
+                raise RuntimeError(f"{what}, {way}: not measured in any round")
     found = []
     for what, (_measure, unit, target) in WORK.items():
         for way in WAYS:

@@ -165,28 +165,22 @@ static BT_INLINE void bt_endpoint_of(struct bt_endpoint *e, const struct bt_addr
 	e->pad = 0;
 }
 
-static BT_INLINE int bt_socket_live(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port, bt_u64 now)
+/* The condemned socket with this number, or 0. */
+static BT_INLINE struct bt_mark *bt_socket_live(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port, bt_u64 now)
 {
 	struct bt_endpoint e;
 	struct bt_mark *mark;
 
 	bt_endpoint_of(&e, a, port);
 	mark = bt_socket_find(c, &e);
-	return mark && mark->expires_ns > now;
+	return mark && mark->expires_ns > now ? mark : 0;
 }
 
-static BT_INLINE int bt_socket_used(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port, bt_u64 now)
+/* Use keeps it condemned. */
+static BT_INLINE void bt_socket_used(struct bt_mark *mark, bt_u64 now)
 {
-	struct bt_endpoint e;
-	struct bt_mark *mark;
-
-	bt_endpoint_of(&e, a, port);
-	mark = bt_socket_find(c, &e);
-	if (!mark || mark->expires_ns <= now)
-		return 0;
 	mark->hits++;
 	mark->expires_ns = now + BT_SOCKET_TTL_NS;
-	return 1;
 }
 
 static BT_INLINE void bt_condemn(struct bt_ctx *c, const struct bt_addr *a, bt_u16 port, bt_u8 code, bt_u64 now)
@@ -873,6 +867,19 @@ static BT_INLINE void bt_new_flow(struct bt_ctx *c, struct bt_scratch *s, bt_u64
 	bt_count(c, BT_S_NEW_FLOWS);
 }
 
+/* s->mirror: what is known of the other direction. */
+static BT_INLINE void bt_load_mirror(struct bt_ctx *c, struct bt_scratch *s)
+{
+	const struct bt_flow *mirror;
+
+	bt_mirror(&s->pkt.tuple, &s->mirror_tuple);
+	mirror = bt_flow_find(c, &s->mirror_tuple);
+	if (mirror)
+		s->mirror = *mirror;
+	else
+		__builtin_memset(&s->mirror, 0, sizeof(s->mirror));
+}
+
 /* A TCP segment without payload: connection attempts to learned peers, and new life for a reused tuple. */
 static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, struct bt_scratch *s)
 {
@@ -929,16 +936,18 @@ static BT_INLINE int bt_socket_applies(struct bt_ctx *c, const struct bt_scratch
 BT_STAGE(socket_applies)
 
 /*
- * Use keeps it condemned, and where it sends to is learned: `shown` is the evidence of that half-flow. A tracker is no
+ * It goes on, and where it sends to is learned: `shown` is the evidence of that half-flow. A tracker is no
  * peer; what else its host offers, on the same number even, is its own.
  */
 static BT_INLINE void bt_use_socket(struct bt_ctx *c, const struct bt_tuple *t, bt_u32 shown)
 {
 	bt_u64 now = bt_now(c);
+	struct bt_mark *sender = bt_socket_live(c, &t->src, t->sport, now);
+	struct bt_mark *mark = sender ? sender : bt_socket_live(c, &t->dst, t->dport, now);
 
-	if (!bt_socket_used(c, &t->src, t->sport, now))
-		bt_socket_used(c, &t->dst, t->dport, now);
-	else if (!(shown & BT_EV_UDP_TRACKER))
+	if (mark)
+		bt_socket_used(mark, now);
+	if (sender && !(shown & BT_EV_UDP_TRACKER))
 		bt_learn(c, t, now);
 }
 
@@ -953,8 +962,11 @@ BT_STAGE(socket_goes_on)
  * What certainly is another protocol: the number of a socket that is closed by now was given to another program, whose
  * lookups and calls are its own.
  */
-static BT_INLINE int bt_is_of_others(struct bt_scratch *s)
+static BT_INLINE int bt_is_of_others(struct bt_ctx *c, struct bt_scratch *s)
 {
+	s->facts.evidence = BT_EV_NONE;
+	if (bt_load_head(c, s->pkt.payload_off, s->pkt.payload_len, &s->head))
+		return 0;
 	bt_find_udp_facts(s);
 	return s->facts.is_other && s->facts.evidence == BT_EV_NONE;
 }
@@ -1043,7 +1055,6 @@ BT_STAGE(convict)
 static BT_INLINE int bt_given_away(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
-	struct bt_flow *mirror;
 	bt_u64 now = bt_now(c);
 
 	s->evidence = BT_EV_NONE;
@@ -1054,12 +1065,7 @@ static BT_INLINE int bt_given_away(struct bt_ctx *c, struct bt_scratch *s)
 		s->evidence = BT_EV_SOCKET_CONDEMNED; /* and nothing has shown what else it could be */
 	if (s->evidence == BT_EV_NONE || bt_is_allowed(c, &t->src) || bt_is_allowed(c, &t->dst))
 		return 0;
-	bt_mirror(t, &s->mirror_tuple);
-	mirror = bt_flow_find(c, &s->mirror_tuple);
-	if (mirror)
-		s->mirror = *mirror;
-	else
-		__builtin_memset(&s->mirror, 0, sizeof(s->mirror));
+	bt_load_mirror(c, s);
 	return 1;
 }
 BT_STAGE(given_away)
@@ -1148,19 +1154,14 @@ static BT_INLINE enum bt_action bt_pass_settled(struct bt_flow *f, bt_u16 epoch)
 static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct bt_config *cfg, struct bt_scratch *s, bt_u64 now)
 {
 	struct bt_pkt *p = &s->pkt;
-	struct bt_flow *f = &s->flow, *mirror, *found;
+	struct bt_flow *f = &s->flow, *found;
 	int punt;
 
 	if (bt_load_head(c, p->payload_off, p->payload_len, &s->head)) {
 		bt_count(c, BT_S_PARSE_SKIPPED);
 		return BT_ACT_PASS;
 	}
-	bt_mirror(&p->tuple, &s->mirror_tuple);
-	mirror = bt_flow_find(c, &s->mirror_tuple);
-	if (mirror)
-		s->mirror = *mirror;
-	else
-		__builtin_memset(&s->mirror, 0, sizeof(s->mirror));
+	bt_load_mirror(c, s);
 	bt_judge(c, s);
 	BT_BARRIER();
 	if (s->is_new && s->judgement == BT_J_NOTHING && f->verdict == BT_V_UNKNOWN)
@@ -1252,8 +1253,12 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 			s->is_new = 0;
 			if (found->verdict == BT_V_UNKNOWN && p->tuple.proto == BT_IPPROTO_TCP && bt_run_given_away(c, s)) {
 				s->flow = *found;
+				/* before anything is stored, to which its entry may give way */
+				found->verdict = BT_V_BLOCKED;
+				found->evidence |= BT_EV_BIT(s->evidence & 31);
+				found->epoch = epoch;
 				bt_run_convict(c, s);
-				*found = s->flow;
+				return bt_dropped(c, cfg, BT_S_DROP_FLOW);
 			}
 		}
 		if (found->verdict == BT_V_BLOCKED) {
@@ -1263,8 +1268,7 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		if (found->verdict == BT_V_CLEAN || found->verdict == BT_V_ALLOWED)
 			return bt_pass_settled(found, epoch);
 	}
-	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s) &&
-	    (bt_load_head(c, p->payload_off, p->payload_len, &s->head) || !bt_is_of_others(s))) {
+	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s) && !bt_is_of_others(c, s)) {
 		/* from now on the half-flow's own verdict says it: one look-up, and one event */
 		bt_mirror(&p->tuple, &s->mirror_tuple);
 		if (found)

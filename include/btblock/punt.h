@@ -27,6 +27,7 @@
 static BT_INLINE int bt_filter_blocked(struct bt_ctx *c, const struct bt_tuple *t)
 {
 	struct bt_flow *f = bt_flow_find(c, t);
+	struct bt_mark *mark;
 	bt_u64 now = bt_now(c);
 
 	if (f && f->verdict == BT_V_BLOCKED && (t->proto == BT_IPPROTO_TCP || now - f->last_seen_ns <= BT_UDP_IDLE_NS)) {
@@ -34,10 +35,13 @@ static BT_INLINE int bt_filter_blocked(struct bt_ctx *c, const struct bt_tuple *
 			f->last_seen_ns = now;
 		return 1;
 	}
-	if (t->proto != BT_IPPROTO_UDP || bt_is_common_port(t->dport) || !bt_socket_live(c, &t->src, t->sport, now) ||
-	    bt_is_allowed(c, &t->src) || bt_is_allowed(c, &t->dst))
+	if (t->proto != BT_IPPROTO_UDP || bt_is_common_port(t->dport))
 		return 0;
-	return bt_socket_used(c, &t->src, t->sport, now);
+	mark = bt_socket_live(c, &t->src, t->sport, now);
+	if (!mark || bt_is_allowed(c, &t->src) || bt_is_allowed(c, &t->dst))
+		return 0;
+	bt_socket_used(mark, now);
+	return 1;
 }
 
 static BT_INLINE int bt_filter_names(struct bt_ctx *c)

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "app/KernelTables.h"
 
-#include "btblock/wire.h"
-
 #include <spdlog/spdlog.h>
 
 namespace btblock::app {
@@ -71,10 +69,8 @@ void KernelTables::learn(const bt_peer_key& peer, std::uint32_t evidence, std::u
     warn(maps_.peers.update(peer, mark));
 }
 
-bt_flow KernelTables::answered_by(const bt_tuple& tuple) {
-    bt_tuple mirror;
-    bt_mirror(&tuple, &mirror);
-    return current(maps_.flows, mirror);
+bt_flow KernelTables::known(const bt_tuple& tuple) {
+    return current(maps_.flows, tuple);
 }
 
 } // namespace btblock::app

@@ -21,7 +21,7 @@ public:
     void condemn(const bt_endpoint& socket, std::uint32_t evidence, std::uint64_t now_ns) override;
     void client_seen(const bt_addr& client, std::uint32_t evidence, std::uint64_t now_ns) override;
     void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) override;
-    bt_flow answered_by(const bt_tuple& tuple) override;
+    bt_flow known(const bt_tuple& tuple) override;
 
     // HTTP announces found in a flow of which an earlier packet had passed unseen.
     [[nodiscard]] std::uint64_t leaked_http() const noexcept { return leaked_http_.load(std::memory_order_relaxed); }

@@ -154,11 +154,9 @@ struct PipelineState final : Tables {
         ++known.detections;
     }
     void advance_epoch() { epoch = epoch == 0xffff ? 1 : static_cast<bt_u16>(epoch + 1); }
-    bt_flow answered_by(const bt_tuple& tuple) override {
-        bt_tuple back;
-        bt_mirror(&tuple, &back);
-        const bt_flow* sent = flows.find(back);
-        return sent ? *sent : bt_flow{};
+    bt_flow known(const bt_tuple& tuple) override {
+        const bt_flow* flow = flows.find(tuple);
+        return flow ? *flow : bt_flow{};
     }
     void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) override {
         peers[peer] = {now_ns + BT_PEER_TTL_NS, 0, evidence, 0};

@@ -48,7 +48,9 @@ bool is_unasked(Tables& tables, const Payload& payload) {
     const bt_tuple& t = payload.tuple;
     if (t.proto != BT_IPPROTO_TCP || tables.is_inside(t.src) || !tables.is_inside(t.dst))
         return false;
-    const bt_flow sent = tables.answered_by(t);
+    bt_tuple mirror;
+    bt_mirror(&t, &mirror);
+    const bt_flow sent = tables.known(mirror);
     return !bt_is_answer(&sent, payload.ack);
 }
 

@@ -21,8 +21,8 @@ public:
     virtual void condemn(const bt_endpoint& socket, std::uint32_t evidence, std::uint64_t now_ns) = 0;
     virtual void client_seen(const bt_addr& client, std::uint32_t evidence, std::uint64_t now_ns) = 0;
     virtual void learn(const bt_peer_key& peer, std::uint32_t evidence, std::uint64_t now_ns) = 0;
-    // The half-flow that answers this one, as far as it was seen; all zeros when it was not.
-    [[nodiscard]] virtual bt_flow answered_by(const bt_tuple& tuple) = 0;
+    // What is known of a half-flow; all zeros when nothing is.
+    [[nodiscard]] virtual bt_flow known(const bt_tuple& tuple) = 0;
 };
 
 // A TCP segment from outside to an inside host that does not acknowledge what that host sent.

@@ -264,7 +264,7 @@ struct Noted final : Tables {
     void condemn(const bt_endpoint&, std::uint32_t, std::uint64_t) override { ++other; }
     void client_seen(const bt_addr&, std::uint32_t, std::uint64_t) override { ++other; }
     void learn(const bt_peer_key&, std::uint32_t, std::uint64_t) override { ++other; }
-    bt_flow answered_by(const bt_tuple&) override { return {}; }
+    bt_flow known(const bt_tuple&) override { return {}; }
     std::vector<unsigned> blocked;
     unsigned cleared = 0, other = 0;
 };

@@ -56,22 +56,31 @@ TEST(Pipeline, Scenarios) {
     }
 }
 
+// Packets in a row, some time apart.
+struct Path {
+    detect::Pipeline pipeline{{.inside = {}}};
+    std::uint64_t now = BT_NSEC_PER_SEC;
+
+    bool pass(const Packet& p, std::uint64_t later = 1'000'000) {
+        const std::string ip = p.ip();
+        return pipeline.packet(bytes(ip), ip.size(), now += later).action == BT_ACT_PASS;
+    }
+};
+
 // A thousand encrypted connections, as the specification has them. Which of them end, and at which turn (1 to 5).
 struct Ended {
     unsigned at_third = 0, others = 0;
 };
 Ended thousand_connections(bool active) {
-    detect::Pipeline pipeline({.inside = {}});
+    Path path;
     std::mt19937_64 rng(7);
-    std::uint64_t now = BT_NSEC_PER_SEC;
-    const auto pass = [&](const Packet& p) {
-        const std::string ip = p.ip();
-        return pipeline.packet(bytes(ip), ip.size(), now += 100'000'000).action == BT_ACT_PASS;
-    };
+    constexpr std::uint64_t later = 100'000'000;
     Ended ended;
     for (unsigned n = 0; n < 1000; ++n) {
         if (active && n % 100 == 0) // it talks to its tracker now and then
-            pass(Packet::udp(client4, static_cast<std::uint16_t>(7000 + n), remote4, 1337).payload(tracker_connect()));
+            path.pass(
+                Packet::udp(client4, static_cast<std::uint16_t>(7000 + n), remote4, 1337).payload(tracker_connect()),
+                later);
         const std::string peer = "203.0." + std::to_string(n / 250) + "." + std::to_string(1 + n % 250);
         const auto port = static_cast<std::uint16_t>(20000 + n);
         const auto turns = mse::handshake(rng, n % 2);
@@ -80,7 +89,7 @@ Ended thousand_connections(bool active) {
         Stream out(dials ? client4 : peer, port, dials ? peer : client4, 51413);
         Stream back(dials ? peer : client4, 51413, dials ? client4 : peer, port);
         for (std::size_t turn = 0; turn < turns.size(); ++turn)
-            if (!pass((turn % 2 ? back : out).next(turns[turn]))) {
+            if (!path.pass((turn % 2 ? back : out).next(turns[turn]), later)) {
                 ++(turn == 2 ? ended.at_third : ended.others);
                 break;
             }
@@ -106,25 +115,20 @@ TEST(Pipeline, TheSameConnectionsOfAnotherClientPass) {
 // Questions and answers of MSE's lengths through some servers in turn, each in a connection of its own, by a client
 // that runs a torrent as well. Returns how many of `count` got through.
 unsigned polls_that_pass(unsigned servers, unsigned count, bool with_torrent) {
-    detect::Pipeline pipeline({.inside = {}});
+    Path path;
     std::mt19937_64 rng(11);
-    std::uint64_t now = BT_NSEC_PER_SEC;
-    const auto pass = [&](const Packet& p) {
-        const std::string ip = p.ip();
-        return pipeline.packet(bytes(ip), ip.size(), now += 1'000'000).action == BT_ACT_PASS;
-    };
     const auto converse = [&](std::uint16_t port, const std::string& host, std::uint16_t to,
                               const std::array<std::string, 5>& turns) {
         Stream out(client4, port, host, to), back(host, to, client4, port);
         bool passed = true;
         for (std::size_t turn = 0; turn < 3; ++turn)
-            passed = pass((turn % 2 ? back : out).next(turns[turn])) && passed;
+            passed = path.pass((turn % 2 ? back : out).next(turns[turn])) && passed;
         return passed;
     };
-    pass(Packet::udp(client4, 7000, remote4, 1337).payload(tracker_connect()));
+    path.pass(Packet::udp(client4, 7000, remote4, 1337).payload(tracker_connect()));
     unsigned passed = 0;
     for (unsigned n = 0; n < count; ++n) {
-        now += 5 * BT_NSEC_PER_SEC;
+        path.now += 5 * BT_NSEC_PER_SEC;
         const std::array<std::string, 5> turns{noise(110 + rng() % 60, 3 * n), noise(200 + rng() % 300, 3 * n + 1),
                                                noise(60 + rng() % 40, 3 * n + 2), "", ""};
         passed += converse(static_cast<std::uint16_t>(30000 + n), "198.51.100." + std::to_string(1 + n % servers), 8388,
@@ -149,10 +153,7 @@ TEST(Pipeline, WhatAsksItsServersInTurnsOfMseIsToldFromPeers) {
 
 class Reviewed {
 public:
-    void pass(const Packet& p) {
-        const std::string ip = p.ip();
-        pipeline_.packet(bytes(ip), ip.size(), now_ += 1000000);
-    }
+    void pass(const Packet& p) { path_.pass(p); }
     void turns(std::uint16_t port, const std::vector<std::size_t>& lengths) {
         Stream out(client4, port, remote4, port), back(remote4, port, client4, port);
         for (std::size_t i = 0; i < lengths.size(); ++i)
@@ -161,13 +162,12 @@ public:
     // Source ports of what was decided, and the evidence.
     std::map<unsigned, std::uint32_t> decided() {
         std::map<unsigned, std::uint32_t> found;
-        pipeline_.review([&](const bt_tuple& t, std::uint32_t evidence) { found[t.sport] = evidence; });
+        path_.pipeline.review([&](const bt_tuple& t, std::uint32_t evidence) { found[t.sport] = evidence; });
         return found;
     }
 
 private:
-    detect::Pipeline pipeline_;
-    std::uint64_t now_ = BT_NSEC_PER_SEC;
+    Path path_;
 };
 
 TEST(Pipeline, TheEndOfACaptureDecidesOpenFirstTurnsOfAnActiveClient) {

@@ -145,7 +145,8 @@ enum {                         /* bt_flow.flags */
        BT_F_UTP_SEEN = 1 << 2, /* sent something of uTP shape: utp_id, utp_seq hold it */
        BT_F_PROXY = 1 << 3,    /* SOCKS or HTTP CONNECT: an inner stream starts later */
        BT_F_ORDERED = 1 << 4,  /* next_seq is valid */
-       BT_F_FITTING = 1 << 5,  /* sent a length that is rare but for encrypted peers, see inspect.h */
+       BT_F_FITTING = 1 << 5,  /* sent a length that is rare but for encrypted peers, see mse.h */
+       BT_F_GREETED = 1 << 6,  /* dialler: its encrypted peer handshake had the length and place of one */
 };
 
 /* bt_flow.mse: how far the turns of Message Stream Encryption fitted. */

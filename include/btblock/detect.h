@@ -136,6 +136,39 @@ static BT_INLINE bt_u8 bt_detect_udp_tracker(const struct bt_head *h)
 	return BT_EV_NONE;
 }
 
+/* ------------------------------------------------------------------ the DHT of Azureus, Vuze and BiglyBT */
+
+/*
+ * Its packets are those of UDP trackers with actions of their own (BiglyBT: DHTUDPPacketRequest, DHTUDPPacketReply,
+ * DHTTransportUDP). Both kinds have, from byte 16 on, the protocol's version (nodes refuse what is older than 51), the
+ * vendor and the network.
+ */
+enum { BT_AZ_ACTION = 1024, BT_AZ_ACTIONS = 16, BT_AZ_ERROR = 1032, BT_AZ_VERSION = 51, BT_AZ_VERSION_MAX = 63 };
+
+static BT_INLINE int bt_is_azureus_version(bt_u8 version)
+{
+	return version >= BT_AZ_VERSION && version <= BT_AZ_VERSION_MAX;
+}
+
+static BT_INLINE bt_u8 bt_detect_azureus_dht(const struct bt_head *h)
+{
+	bt_u32 reply = bt_be32(h->b), request = bt_be32(h->b + 8);
+
+	if (h->len < 26 || !bt_is_azureus_version(h->b[16]) || h->b[17] > 1 || bt_be32(h->b + 18) >= 16)
+		return BT_EV_NONE;
+	/* action, transaction id, the request's connection id, whose top bit is set */
+	if (reply - BT_AZ_ACTION < BT_AZ_ACTIONS && h->b[8] & 0x80)
+		return reply == BT_AZ_ERROR ? BT_EV_DHT_ERROR : BT_EV_DHT_RESPONSE;
+	/* connection id, action, transaction id; then the sender's own version, its address (behind its length) and port,
+	 * its instance and its clock: milliseconds since 1970, until the year 2039 */
+	if (!(h->b[0] & 0x80) || request - BT_AZ_ACTION >= BT_AZ_ACTIONS || !bt_is_azureus_version(h->b[22]))
+		return BT_EV_NONE;
+	if ((h->b[23] == 4 && h->len >= 42 && bt_be32(h->b + 34) >> 8 == 1) ||
+	    (h->b[23] == 16 && h->len >= 54 && bt_be32(h->b + 46) >> 8 == 1))
+		return BT_EV_DHT_QUERY;
+	return BT_EV_NONE;
+}
+
 /* ------------------------------------------------------------------ LSD (BEP 14, 26) */
 
 static BT_INLINE int bt_is_lsd(const struct bt_tuple *t, const struct bt_head *h)
@@ -473,6 +506,7 @@ struct bt_facts {
 	struct bt_utp utp;
 	bt_u32 socks_off; /* offset of a datagram inside a SOCKS UDP header, or 0 */
 	bt_u8 evidence;   /* DHT, tracker or LSD by structure alone, or BT_EV_NONE */
+	bt_u8 azureus;    /* of its DHT: BT_EV_DHT_*, or BT_EV_NONE */
 	bt_u8 is_utp, is_utp_syn, is_utp_peer;
 	bt_u8 is_bencode; /* may be */
 	bt_u8 is_query;   /* of the DNS */
@@ -493,6 +527,8 @@ static BT_INLINE void bt_udp_facts(const struct bt_tuple *t, const struct bt_hea
 	BT_BARRIER();
 	if (x->evidence == BT_EV_NONE)
 		x->evidence = bt_detect_udp_tracker(h);
+	BT_BARRIER();
+	x->azureus = bt_detect_azureus_dht(h);
 	BT_BARRIER();
 	if (bt_is_lsd(t, h))
 		x->evidence = BT_EV_LSD_ANNOUNCE;

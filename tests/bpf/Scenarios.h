@@ -43,6 +43,16 @@ inline std::string dht_bep42(int width) {
     return "d2:ip" + std::to_string(width) + ":" + std::string(static_cast<std::size_t>(width), 'i') +
            "1:rd2:id20:mnopqrstuvwxyz123456e1:t2:aa1:y1:re";
 }
+// Of the DHT of Azureus, Vuze and BiglyBT: find node, with an address of 4 or 16 bytes; an answer, action 1029 or 1032.
+inline std::string azureus_dht_request(unsigned width) {
+    return be(0xabc74312c2e9ab96ULL, 8) + be(1028, 4) + be(0xbafcd1a0, 4) + be(54, 1) + be(0, 1) + be(0, 4) +
+           be(55, 1) + be(width, 1) + std::string(width, '\x0a') + be(45000, 2) + be(0x30db44f5, 4) +
+           be(0x19ac3a4b5c6ULL, 8) + be(0, 2) + be(20, 1) + std::string(20, 'n');
+}
+inline std::string azureus_dht_reply(unsigned action) {
+    return be(action, 4) + be(0xbafcd1a0, 4) + be(0xabc74312c2e9ab96ULL, 8) + be(54, 1) + be(0, 1) + be(0, 4) +
+           be(0x40d1ef71, 4) + be(0, 4);
+}
 inline std::string tracker_connect() {
     return be(0x41727101980ULL, 8) + be(0, 4) + be(0x12345678, 4);
 }
@@ -145,13 +155,14 @@ struct Addresses {
 // Turns 1 to 5 of an encrypted peer connection, and what the third and the fifth must lead to. The first turn is a key
 // and `pad` bytes, by default as many as the seed.
 inline std::vector<Step> mse_turns(const std::string& client, const std::string& remote, std::uint16_t sport,
-                                   unsigned seed, Expect third, Expect fifth, std::size_t pad = 0) {
+                                   unsigned seed, Expect third, Expect fifth, std::size_t pad = 0,
+                                   std::size_t last = 68) {
     Stream a(client, sport, remote, 51000), b(remote, 51000, client, sport);
     return {{a.next(noise(96 + (pad ? pad : seed), seed)), Expect::pass},
             {b.next(noise(96 + 301, seed + 1)), Expect::pass},
             {a.next(noise(56 + 33, seed + 2)), third},
             {b.next(noise(14 + 200, seed + 3)), third == Expect::drop ? Expect::drop : Expect::pass},
-            {a.next(noise(68, seed + 4)), fifth}};
+            {a.next(noise(last, seed + 4)), fifth}};
 }
 
 inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
@@ -258,6 +269,15 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     all.push_back(
         {"DHT unusual", {{udp(6881, 6882, "d1:q4:ping1:t2:aa1:y1:q1:ad2:id20:abcdefghij0123456789ee"), punt}}});
     all.push_back({"DHT from the outside", {{in(6881, 6882, dht_query()), drop}}});
+    for (const unsigned width : {4u, 16u}) {
+        const Step asks{udp(45000, 6881, azureus_dht_request(width)), pass};
+        const Step asks_again{udp(45001, 6881, azureus_dht_request(width)), drop};
+        const Step answered{in(45002, 6881, azureus_dht_reply(1029)), drop};
+        all.push_back({"Azureus DHT, an active client, " + std::to_string(width),
+                       {asks, {udp(7000, 1337, tracker_connect()), drop}, asks_again, answered}});
+    }
+    all.push_back({"Azureus DHT, another action",
+                   {{udp(7000, 1337, tracker_connect()), drop}, {udp(45000, 6881, azureus_dht_reply(1040)), pass}}});
     all.push_back({"bencode lookalike", {{udp(6881, 6882, "dx:this is no dictionary, whatever it says ok"), pass}}});
 
     // --- UDP tracker
@@ -488,10 +508,10 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
 
     // Segments of requests, each with as many blocks got meanwhile as `share` hundredths of what was asked for.
     const auto rows = [&](const std::string& remote, std::uint16_t port, const std::vector<unsigned>& lengths,
-                          unsigned share, std::size_t dropped) {
-        std::vector<Step> steps = mse_turns(a.client, remote, port, port % 89u + 1, pass, pass);
-        Stream out(a.client, port, remote, 51000, 1000 + 96 + port % 89u + 1 + 89 + 68),
-            back(remote, 51000, a.client, port, 1000 + 397 + 214);
+                          unsigned share, std::size_t dropped, std::size_t fifth_turn = 70) {
+        std::vector<Step> steps = mse_turns(a.client, remote, port, port % 89u + 1, pass, pass, 0, fifth_turn);
+        const auto sent = static_cast<std::uint32_t>(96 + port % 89u + 1 + 89 + fifth_turn);
+        Stream out(a.client, port, remote, 51000, 1000 + sent), back(remote, 51000, a.client, port, 1000 + 397 + 214);
         steps.push_back({back.next(noise(295, 96)), pass});
         steps.push_back({out.next(noise(68, 97)), pass}); // other messages, of a length that requests may have
         steps.push_back({out.next(noise(289, 98)), pass});
@@ -522,6 +542,9 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         }
         all.push_back(swarm);
     }
+    for (const bool bare : {true, false}) // a peer handshake is the dialler's fifth turn
+        all.push_back({bare ? "MSE, a handshake and bare requests" : "MSE, a handshake and longer requests",
+                       rows(a.remote, bare ? 42260 : 42261, {34, bare ? 34u : 51u, 147}, 80, bare ? 1 : 99, 68)});
     asking("requests", 42217, {34, 51, 17, 68, 102, 34}, 80, 4);
     asking("requests and haves", 42218, {34, 77, 145, 145, 9, 290, 247}, 50, 5);
     asking("requests of whole pieces", 42219, {26, 78, 104, 182, 130}, 90, 4);

@@ -78,12 +78,18 @@ TEST(FastDetectors, DatagramForms) {
     EXPECT_EQ(udp_facts("d1:eli203e1:xe1:y1:ee").evidence, BT_EV_DHT_ERROR);
     EXPECT_EQ(udp_facts(dht_bep42(6)).evidence, BT_EV_DHT_RESPONSE);
     EXPECT_EQ(udp_facts(dht_bep42(18)).evidence, BT_EV_DHT_RESPONSE);
+    EXPECT_EQ(udp_facts(azureus_dht_request(4)).azureus, BT_EV_DHT_QUERY);
+    EXPECT_EQ(udp_facts(azureus_dht_request(16)).azureus, BT_EV_DHT_QUERY);
+    EXPECT_EQ(udp_facts(azureus_dht_reply(1025)).azureus, BT_EV_DHT_RESPONSE);
+    EXPECT_EQ(udp_facts(azureus_dht_reply(1032)).azureus, BT_EV_DHT_ERROR);
     EXPECT_EQ(udp_facts(tracker_connect()).evidence, BT_EV_TRACKER_UDP_CONNECT);
     EXPECT_EQ(udp_facts(tracker_announce()).evidence, BT_EV_TRACKER_UDP_ANNOUNCE);
     for (const std::string& other :
          {tls_hello(), quic_initial(), stun_request(), dtls_hello(), dns_query(), wireguard_init(), ntp_request(),
           utp(4, 1, 1, 0), std::string(200, 'd'), std::string(200, '\0')})
         EXPECT_EQ(udp_facts(other).evidence, BT_EV_NONE);
+    for (const std::string& other : {tracker_connect(), tracker_announce(), dht_query(), stun_request(), dns_query()})
+        EXPECT_EQ(udp_facts(other).azureus, BT_EV_NONE);
 }
 
 // Every fixed bit counts: no single flipped bit may still prove the same.
@@ -107,6 +113,19 @@ TEST(FastDetectors, EachFlippedBitOfTheFixedPartsDenies) {
         const bt_facts x = tcp_facts(changed);
         EXPECT_FALSE(x.is_handshake);
         EXPECT_EQ(x.matched, 0);
+    }
+    for (const unsigned width :
+         {4u, 16u}) // not: the ids, who sends, the lowest bits of action, vendor, network, versions
+        for (const std::size_t i :
+             {0u, 8u, 9u, 10u, 11u, 16u, 17u, 18u, 19u, 20u, 21u, 22u, 23u, 30u + width, 31u + width}) {
+            std::string changed = azureus_dht_request(width);
+            changed[i] = static_cast<char>(changed[i] ^ 0x80);
+            EXPECT_EQ(udp_facts(changed).azureus, BT_EV_NONE) << width << " " << i;
+        }
+    for (const std::size_t i : {0u, 1u, 2u, 3u, 8u, 16u, 17u, 18u, 19u, 20u, 21u}) {
+        std::string changed = azureus_dht_reply(1029);
+        changed[i] = static_cast<char>(changed[i] ^ 0x80);
+        EXPECT_EQ(udp_facts(changed).azureus, BT_EV_NONE) << i;
     }
     const std::string good = tracker_announce();
     for (const int i : {8, 9, 10, 11, 36, 43, 56, 57, 72, 73, 80, 81, 82, 92}) {
@@ -133,6 +152,10 @@ TEST(FastDetectors, CutAtEveryLength) {
     EXPECT_EQ(shortest(dht_error(), BT_EV_DHT_ERROR), 20u);
     EXPECT_EQ(shortest(tracker_connect(), BT_EV_TRACKER_UDP_CONNECT), 16u);
     EXPECT_EQ(shortest(tracker_announce(), BT_EV_TRACKER_UDP_ANNOUNCE), 98u);
+    for (const auto& [whole, needs] : {std::pair{azureus_dht_request(4), 42u}, std::pair{azureus_dht_request(16), 54u},
+                                       std::pair{azureus_dht_reply(1029), 26u}})
+        for (std::size_t n = 0; n <= whole.size(); ++n)
+            EXPECT_EQ(udp_facts(whole.substr(0, n)).azureus != BT_EV_NONE, n >= needs) << needs << " " << n;
     for (std::size_t n = 0; n <= 20; ++n) {
         const bt_facts x = tcp_facts(handshake().substr(0, n));
         EXPECT_EQ(x.matched, n);

@@ -14,7 +14,7 @@
 #ifndef BTBLOCK_ABI_H
 #define BTBLOCK_ABI_H
 
-#define BT_ABI 6
+#define BT_ABI 7
 
 typedef unsigned char bt_u8;
 typedef unsigned short bt_u16;
@@ -218,7 +218,7 @@ struct bt_mark {
 
 enum { BT_MSE_ENDS = 8 };
 
-/* A remote end that a client's MSE-shaped openings went to: of those whose hashes begin alike the last, or one that was
+/* A remote end that a client dialled with MSE-shaped openings: of those whose hashes begin alike the last, or one that was
  * asked again. */
 struct bt_mse_end {
 	bt_u32 peer; /* hash of address and port */
@@ -239,9 +239,11 @@ struct bt_client {
 	bt_u16 mse_first; /* its last MSE-shaped opening: length of the first turn */
 	bt_u16 mse_same;  /* openings in a row with that length, after the first; saturated at 3 */
 	struct bt_mse_end mse_ends[BT_MSE_ENDS];
-	bt_u32 ask_peer;   /* hash of the host of the last connection that began to ask for blocks */
-	bt_u32 ask_seen_s; /* when */
-	bt_u32 ask_hosts;  /* changes of it in a row, each within the client's time to live */
+	bt_u32 ask_peer;     /* hash of the host of the last connection that began to ask for blocks */
+	bt_u32 ask_seen_s;   /* when */
+	bt_u32 ask_hosts;    /* changes of it in a row, each within the client's time to live */
+	bt_u32 mse_end;      /* hash of the last end that it dialled with such an opening; 0: none */
+	bt_u32 mse_turned_s; /* when that was another one than before; 0: never */
 	bt_u32 pad;
 	bt_u64 random_until_ns; /* until then: it has random-looking streams that are not MSE */
 };
@@ -377,7 +379,7 @@ BT_STATIC_ASSERT(sizeof(struct bt_allow) == 56, "bt_allow");
 BT_STATIC_ASSERT(sizeof(struct bt_flow) == 64, "bt_flow");
 BT_STATIC_ASSERT(sizeof(struct bt_ban) == 96, "bt_ban");
 BT_STATIC_ASSERT(sizeof(struct bt_mark) == 24, "bt_mark");
-BT_STATIC_ASSERT(sizeof(struct bt_client) == 152, "bt_client");
+BT_STATIC_ASSERT(sizeof(struct bt_client) == 160, "bt_client");
 BT_STATIC_ASSERT(sizeof(struct bt_config) == 96, "bt_config");
 BT_STATIC_ASSERT(sizeof(struct bt_fanout) == 80, "bt_fanout");
 BT_STATIC_ASSERT(sizeof(struct bt_percpu) == 8 * BT_S_COUNT + 56, "bt_percpu");

@@ -38,7 +38,7 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 	struct bt_flow *f = &s->flow, *m = &s->mirror;
 	bt_u32 len = s->head.wire_len > 0xffff ? 0xffff : s->head.wire_len, mine = f->turn_len;
 	bt_u8 was = f->turn, other = m->turn;
-	int fits = 1;
+	int fits = 1, greets = 0;
 
 	/* In a proxied connection the turns count from its inner stream's first random flight. */
 	if ((f->flags & BT_F_PROXY) && !(m->flags & BT_F_RANDOM))
@@ -69,26 +69,31 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 		fits = f->mse != BT_MSE_NONE && f->turn_len <= BT_MSE_ANSWER_MAX;
 	} else if (f->turn == 5 && was == 3) {
 		fits = mine >= BT_MSE_ANSWER;
-		if (len == BT_MSE_PEER || mine == BT_MSE_ANSWER + BT_MSE_PEER)
+		greets = len == BT_MSE_PEER;
+		if (greets || mine == BT_MSE_ANSWER + BT_MSE_PEER)
 			f->flags |= BT_F_FITTING | BT_F_GREETED;
 	}
 	if (!fits) {
 		f->mse = BT_MSE_OVER;
 		return BT_FIT_BROKEN;
 	}
+	if (greets && f->mse == BT_MSE_OPEN)
+		return BT_FIT_OPENING;
 	if (f->turn != 3 || f->turn_len < BT_MSE_ANSWER)
 		return BT_FIT_NOTHING;
+	if (len == BT_MSE_ANSWER + BT_MSE_PEER)
+		f->flags |= BT_F_FITTING | BT_F_GREETED;
 	f->mse = BT_MSE_OPEN;
 	return BT_FIT_OPENING;
 }
 
 /*
- * What makes an MSE-shaped opening proof: its client gave itself away, and has no random-looking
+ * What makes an MSE-shaped opening suspect: its client gave itself away, and has no random-looking
  * streams with other turns. MSE has no others, but a protocol of messages without any visible form
  * fits by chance every so often. Whoever talks to many hosts may do so by such a protocol, and ports
  * that everyone needs take more than a shape.
  */
-static BT_INLINE int bt_mse_proves(struct bt_ctx *c, struct bt_scratch *s, const struct bt_client *client, bt_u64 now)
+static BT_INLINE int bt_mse_suspect(struct bt_ctx *c, struct bt_scratch *s, const struct bt_client *client, bt_u64 now)
 {
 	return client && client->active_until_ns > now && (client->evidence & ~BT_EV_BIT(BT_EV_FANOUT)) &&
 	       client->random_until_ns <= now && !bt_run_exempt_port(c, s);
@@ -106,10 +111,10 @@ static BT_INLINE bt_u32 bt_peer_hash(const struct bt_addr *a, bt_u16 port)
 	return ((a->w[0] * 31 + a->w[1]) * 31 + a->w[2]) * 31 + a->w[3] * 0x9e3779b1u + port * 0x85ebca6bu;
 }
 
-static BT_INLINE int bt_mse_repeats(struct bt_scratch *s, struct bt_client *k, bt_u32 peer, bt_u64 now)
+static BT_INLINE int bt_mse_again(struct bt_scratch *s, struct bt_client *k, bt_u32 peer, bt_u64 now)
 {
 	struct bt_mse_end *end = &k->mse_ends[peer >> 29];
-	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC), again = end->seen & 3, same;
+	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC), again = end->seen & 3;
 	int recent = ((now_s - (end->seen >> 2)) & 0x3fffffff) < BT_MSE_AGAIN_S;
 
 	if (end->peer == peer || !recent || !again) { /* or the place is taken by one that was asked again */
@@ -120,17 +125,46 @@ static BT_INLINE int bt_mse_repeats(struct bt_scratch *s, struct bt_client *k, b
 		again = 0;
 	}
 	again = bt_forget(&s->again, again);
-	same = s->mse_first == k->mse_first && s->mse_first != BT_MSE_FIRST ? k->mse_same + 1u : 0;
+	return again == BT_MSE_SAME;
+}
+
+static BT_INLINE int bt_mse_same(struct bt_scratch *s, struct bt_client *k)
+{
+	bt_u32 same = s->mse_first == k->mse_first && s->mse_first != BT_MSE_FIRST ? k->mse_same + 1u : 0;
+
 	same = bt_forget(&s->same, same);
 	k->mse_first = s->mse_first;
 	k->mse_same = (bt_u16)(same > BT_MSE_SAME ? (bt_u32)BT_MSE_SAME : same);
-	return same >= BT_MSE_SAME || again == BT_MSE_SAME;
+	return same >= BT_MSE_SAME;
+}
+
+/*
+ * And what proves it: a length that fits, see below, or that the client dialled another end in that way. A program that
+ * has a server beside a torrent does neither. Behind a proxy there is one end only.
+ */
+static BT_INLINE int bt_mse_proves(const struct bt_scratch *s, const struct bt_client *client, bt_u64 now)
+{
+	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC);
+
+	return (s->flow.flags | s->mirror.flags) & (BT_F_FITTING | BT_F_PROXY) ||
+	       (client->mse_turned_s && now_s - client->mse_turned_s <= (bt_u32)(BT_CLIENT_TTL_NS / BT_NSEC_PER_SEC));
+}
+
+/* Whom it dials is its own choice. */
+static BT_INLINE int bt_mse_dials(struct bt_scratch *s, struct bt_client *k, const struct bt_addr *peer, bt_u16 port, bt_u64 now)
+{
+	bt_u32 end = bt_peer_hash(peer, port);
+
+	if (k->mse_end && k->mse_end != end)
+		k->mse_turned_s = (bt_u32)(now / BT_NSEC_PER_SEC);
+	k->mse_end = end;
+	return bt_mse_again(s, k, end, now);
 }
 
 static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_tuple *t = &s->pkt.tuple;
-	const struct bt_addr *inside, *outside;
+	const struct bt_addr *inside;
 	bt_u64 now = bt_now(c);
 	struct bt_client *client;
 	struct bt_flow *mirror;
@@ -148,19 +182,18 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 	if (mirror)
 		mirror->mse = s->flow.mse; /* either side may be the one that asks */
 	inside = side == BT_SIDE_SRC ? &t->src : &t->dst;
-	outside = side == BT_SIDE_SRC ? &t->dst : &t->src;
 	client = bt_client_find(c, inside);
 	known = client != 0;
 	if (!known)
 		client = bt_new_client(c, now);
 	if (!client)
 		return 0;
-	if (fit == BT_FIT_BROKEN ||
-	    (s->mse_first && bt_mse_repeats(s, client, bt_peer_hash(outside, side == BT_SIDE_SRC ? t->dport : t->sport), now)))
+	if (fit == BT_FIT_BROKEN || (s->mse_first && bt_mse_same(s, client)) ||
+	    (s->mse_first && side == BT_SIDE_SRC && bt_mse_dials(s, client, &t->dst, t->dport, now)))
 		client->random_until_ns = now + BT_CLIENT_TTL_NS;
 	if (!known)
 		bt_client_store(c, inside, client);
-	return fit == BT_FIT_OPENING && bt_mse_proves(c, s, client, now);
+	return fit == BT_FIT_OPENING && bt_mse_suspect(c, s, client, now) && bt_mse_proves(s, client, now);
 }
 BT_STAGE(mse_turn)
 
@@ -317,23 +350,25 @@ static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 	bt_u8 side = bt_client_side(c, t);
 	struct bt_client *client;
 	bt_u64 now = bt_now(c);
-	int asks, whole, flags;
+	int fresh, suspect, asks, whole, flags;
 
 	if (side == BT_SIDE_NONE)
 		return 0;
 	client = bt_client_find(c, side == BT_SIDE_SRC ? &t->src : &t->dst);
-	if (bt_mse_proves(c, s, client, now))
-		return 1;
-	if (f->seen >= BT_MSE_LOOK || ((f->flags & BT_F_ORDERED) && (int)(p->seq - f->next_seq) < 0))
-		return 0;
-	if (p->payload_len < BT_MSE_SHORT)
+	fresh = f->seen < BT_MSE_LOOK && !((f->flags & BT_F_ORDERED) && (int)(p->seq - f->next_seq) < 0);
+	if (fresh && p->payload_len < BT_MSE_SHORT)
 		f->flags |= BT_F_FITTING;
+	suspect = bt_mse_suspect(c, s, client, now);
+	if (suspect && bt_mse_proves(s, client, now))
+		return 1;
+	if (!fresh)
+		return 0;
 	whole = bt_mse_write(p, f) | bt_mse_got(p, f);
 	flags = f->flags | s->mirror.flags;
-	if (whole && flags & BT_F_FITTING)
+	if (whole && (suspect || flags & BT_F_FITTING))
 		return 1;
 	asks = bt_run_mse_asks(c, s);
-	if (asks == BT_ASKS_BEGIN && flags & BT_F_GREETED)
+	if (asks == BT_ASKS_BEGIN && (suspect || flags & BT_F_GREETED))
 		return 1;
 	if (asks == BT_ASKS_BEGIN && client)
 		return bt_ask_elsewhere(client, side == BT_SIDE_SRC ? &t->dst : &t->src, now);

@@ -409,12 +409,27 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     all.push_back({"MSE, nothing else known", mse_turns(a.client, a.remote, 42000, 20, pass, pass)});
     {
         Scenario active{"MSE, active client", {{udp(7000, 1337, tracker_connect()), drop}}};
-        for (const Step& s : mse_turns(a.client, a.remote, 42001, 30, drop, drop))
-            active.steps.push_back(s);
-        all.push_back(active);
         const auto append = [](Scenario& to, const std::vector<Step>& steps) {
             to.steps.insert(to.steps.end(), steps.begin(), steps.end());
         };
+        Scenario server = active, several = active, dialled = active;
+        append(active, mse_turns(a.client, a.remote, 42001, 30, pass, drop)); // the handshake at its place
+        all.push_back(active);
+        server.name = "MSE-like, active client, one server";
+        append(server, mse_turns(a.client, a.remote, 42001, 30, pass, pass, 0, 70));
+        append(server, mse_turns(a.client, a.remote, 42008, 35, pass, pass, 0, 70));
+        all.push_back(server);
+        several.name = "MSE, active client, the second of two ends";
+        append(several, mse_turns(a.client, a.remote, 42001, 30, pass, pass, 0, 70));
+        append(several, mse_turns(a.client, a.other, 42008, 35, drop, drop, 0, 70));
+        several.steps.push_back({Stream(a.client, 42001, a.remote, 51000, 1000 + 96 + 30 + 89 + 70).next(noise(33, 47)),
+                                 drop}); // and the first with it
+        all.push_back(several);
+        dialled.name = "MSE-like, active client, dialled from two hosts";
+        append(dialled, mse_turns(a.remote, a.client, 42001, 30, pass, pass, 0, 70));
+        append(dialled, mse_turns(a.other, a.client, 42008, 35, pass, pass, 0, 70));
+        append(dialled, mse_turns(a.other, a.client, 42009, 40, pass, drop));
+        all.push_back(dialled);
         Scenario many{"MSE, many peers, nothing else known", {}};
         for (unsigned i = 0; i < 5; ++i)
             append(many, mse_turns(a.client, i % 2 ? a.other : a.remote, static_cast<std::uint16_t>(42020 + i),
@@ -438,10 +453,10 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         for (unsigned i = 0; i < 6; ++i) {
             const auto port = static_cast<std::uint16_t>(42030 + i);
             const std::string& turned = i % 2 ? a.other : a.remote;
-            const Expect then = i < 3 ? drop : pass;
-            append(polls, mse_turns(a.client, turned, port, 60 + 5 * i, then, then, 77));
-            append(one, mse_turns(a.client, a.remote, static_cast<std::uint16_t>(port + 10), 60 + 5 * i, then, then));
-            append(peers, mse_turns(a.client, turned, static_cast<std::uint16_t>(port + 20), 60 + 5 * i, drop, drop));
+            const Expect then = i < 3 ? drop : pass, third = i == 0 ? pass : drop;
+            append(polls, mse_turns(a.client, turned, port, 60 + 5 * i, i == 0 ? pass : then, then, 77));
+            append(one, mse_turns(a.client, a.remote, static_cast<std::uint16_t>(port + 10), 60 + 5 * i, pass, then));
+            append(peers, mse_turns(a.client, turned, static_cast<std::uint16_t>(port + 20), 60 + 5 * i, third, drop));
         }
         all.push_back(polls);
         all.push_back(one);
@@ -454,7 +469,7 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
                               {out.next(noise(103, 72)), pass},
                               {back.next(noise(110, 73)), pass},
                               {out.next(noise(81, 74)), pass}}};
-            append(edonkey, mse_turns(a.client, a.remote, 42014, 79, drop, drop)); // and it tells nothing of others
+            append(edonkey, mse_turns(a.client, a.remote, 42014, 79, pass, drop)); // and it tells nothing of others
             all.push_back(edonkey);
         }
         // A conversation of random messages whose turns are not those of MSE.

@@ -147,6 +147,7 @@ enum {                         /* bt_flow.flags */
        BT_F_ORDERED = 1 << 4,  /* next_seq is valid */
        BT_F_FITTING = 1 << 5,  /* sent a length that is rare but for encrypted peers, see mse.h */
        BT_F_GREETED = 1 << 6,  /* dialler: its encrypted peer handshake had the length and place of one */
+       BT_F_SECOND = 1 << 7,   /* dialler: its client had dialled two ends in such a way */
 };
 
 /* bt_flow.mse: how far the turns of Message Stream Encryption fitted. */
@@ -239,12 +240,12 @@ struct bt_client {
 	bt_u16 mse_first; /* its last MSE-shaped opening: length of the first turn */
 	bt_u16 mse_same;  /* openings in a row with that length, after the first; saturated at 3 */
 	struct bt_mse_end mse_ends[BT_MSE_ENDS];
-	bt_u32 ask_peer;     /* hash of the host of the last connection that began to ask for blocks */
-	bt_u32 ask_seen_s;   /* when */
-	bt_u32 ask_hosts;    /* changes of it in a row, each within the client's time to live */
-	bt_u32 mse_end;      /* hash of the last end that it dialled with such an opening; 0: none */
-	bt_u32 mse_turned_s; /* when that was another one than before; 0: never */
-	bt_u32 pad;
+	bt_u32 ask_peer;        /* hash of the host of the last connection that began to ask for blocks */
+	bt_u32 ask_seen_s;      /* when */
+	bt_u32 ask_hosts;       /* changes of it in a row, each within the client's time to live */
+	bt_u32 mse_end;         /* hash of the last host that it dialled with such an opening; 0: none */
+	bt_u32 mse_end_s;       /* when */
+	bt_u32 mse_turned_s;    /* when that was another one than shortly before; 0: never */
 	bt_u64 random_until_ns; /* until then: it has random-looking streams that are not MSE */
 };
 

@@ -19,8 +19,8 @@
  *   void bt_find_udp_facts(scratch), bt_find_tcp_facts(scratch)
  *                                                   bt_udp_facts, bt_tcp_facts on what the scratch holds
  *   bt_u16 bt_epoch_now(c), bt_epoch_advance(c)     number of the last change that can stop a running flow: something
- *                                                   was banned or condemned, or a client
- *                                                   became active. Never 0
+ *                                                   was banned or condemned, a client became active, or an
+ *                                                   active one dialled a second encrypted peer. Never 0
  *   int bt_flow_rate_ok(c)                          flood guard: may a new half-flow be made now
  *   void bt_emit(c, pkt, kind, evidence mask, action, client_is)
  * and may define BT_STAGE, see packet_state.h.

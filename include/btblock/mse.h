@@ -81,7 +81,8 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 		return BT_FIT_OPENING;
 	if (f->turn != 3 || f->turn_len < BT_MSE_ANSWER)
 		return BT_FIT_NOTHING;
-	if (len == BT_MSE_ANSWER + BT_MSE_PEER)
+	/* Transmission may send the last byte of its padding with it */
+	if (len == BT_MSE_ANSWER + BT_MSE_PEER && f->turn_len <= len + 1)
 		f->flags |= BT_F_FITTING | BT_F_GREETED;
 	f->mse = BT_MSE_OPEN;
 	return BT_FIT_OPENING;
@@ -139,26 +140,33 @@ static BT_INLINE int bt_mse_same(struct bt_scratch *s, struct bt_client *k)
 }
 
 /*
- * And what proves it: a length that fits, see below, or that the client dialled another end in that way. A program that
- * has a server beside a torrent does neither. Behind a proxy there is one end only.
+ * And what proves it: its peer handshake had the length and place of one, or the client dialled two hosts in that way. A
+ * program that has a server beside a torrent does neither. Behind a proxy there is one host only.
  */
-static BT_INLINE int bt_mse_proves(const struct bt_scratch *s, const struct bt_client *client, bt_u64 now)
+static BT_INLINE int bt_mse_proves(const struct bt_scratch *s)
 {
-	bt_u32 now_s = (bt_u32)(now / BT_NSEC_PER_SEC);
+	return (s->flow.flags | s->mirror.flags) & (BT_F_GREETED | BT_F_SECOND | BT_F_PROXY);
+}
 
-	return (s->flow.flags | s->mirror.flags) & (BT_F_FITTING | BT_F_PROXY) ||
-	       (client->mse_turned_s && now_s - client->mse_turned_s <= (bt_u32)(BT_CLIENT_TTL_NS / BT_NSEC_PER_SEC));
+static BT_INLINE int bt_mse_recent(bt_u32 when_s, bt_u64 now)
+{
+	return when_s && (bt_u32)(now / BT_NSEC_PER_SEC) - when_s <= (bt_u32)(BT_CLIENT_TTL_NS / BT_NSEC_PER_SEC);
 }
 
 /* Whom it dials is its own choice. */
-static BT_INLINE int bt_mse_dials(struct bt_scratch *s, struct bt_client *k, const struct bt_addr *peer, bt_u16 port, bt_u64 now)
+static BT_INLINE int bt_mse_dials(struct bt_ctx *c, struct bt_scratch *s, struct bt_client *k, bt_u64 now)
 {
-	bt_u32 end = bt_peer_hash(peer, port);
+	const struct bt_tuple *t = &s->pkt.tuple;
+	bt_u32 host = bt_peer_hash(&t->dst, 0), now_s = (bt_u32)(now / BT_NSEC_PER_SEC);
 
-	if (k->mse_end && k->mse_end != end)
-		k->mse_turned_s = (bt_u32)(now / BT_NSEC_PER_SEC);
-	k->mse_end = end;
-	return bt_mse_again(s, k, end, now);
+	if (k->mse_end != host && bt_mse_recent(k->mse_end_s, now)) {
+		if (!bt_mse_recent(k->mse_turned_s, now))
+			bt_epoch_advance(c); /* connections that were looked at for long enough are judged once more */
+		k->mse_turned_s = now_s;
+	}
+	k->mse_end = host;
+	k->mse_end_s = now_s;
+	return bt_mse_again(s, k, bt_peer_hash(&t->dst, t->dport), now);
 }
 
 static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
@@ -189,11 +197,13 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 	if (!client)
 		return 0;
 	if (fit == BT_FIT_BROKEN || (s->mse_first && bt_mse_same(s, client)) ||
-	    (s->mse_first && side == BT_SIDE_SRC && bt_mse_dials(s, client, &t->dst, t->dport, now)))
+	    (s->mse_first && side == BT_SIDE_SRC && bt_mse_dials(c, s, client, now)))
 		client->random_until_ns = now + BT_CLIENT_TTL_NS;
 	if (!known)
 		bt_client_store(c, inside, client);
-	return fit == BT_FIT_OPENING && bt_mse_suspect(c, s, client, now) && bt_mse_proves(s, client, now);
+	if (bt_mse_recent(client->mse_turned_s, now))
+		s->flow.flags |= BT_F_SECOND;
+	return fit == BT_FIT_OPENING && bt_mse_suspect(c, s, client, now) && bt_mse_proves(s);
 }
 BT_STAGE(mse_turn)
 
@@ -203,14 +213,14 @@ BT_STAGE(mse_turn)
  *
  * - A write ends, by its PSH, after a whole number of piece messages. Few ends are tried.
  * - Between two requests as many whole blocks came as the first of them asked for. Few are tried.
- *   Either may happen to anybody's download, once in some thousand. So it takes one more length that fits, of either
- *   side: a segment that is too short for a frame with a length and a tag ("unchoke", "interested" are 5 bytes), or
+ *   Either may happen to anybody's download, once in some thousand. So, unless its client is suspect, it takes one more
+ *   length that fits, of either side: a segment that is too short for a frame with a length and a tag ("unchoke", "interested" are 5 bytes), or
  *   the dialler's handshake, alone in the fifth turn (68 bytes) or with the third (56 + 68, without padding).
  * - Segments of nothing but requests, each with a few "have", of several lengths, one of them bare,
  *   which is too short for a frame of authenticated encryption; and whenever one leaves, its side has
  *   got no more blocks than it had asked for, and at least two in five of them. This needs neither
  *   ends of writes nor a path without a relay. Two bare ones suffice in connections to two hosts,
- *   or after the dialler's handshake at its place.
+ *   after the dialler's handshake at its place, or of a suspect client.
  */
 enum {
 	BT_PIECE_HEAD = 13,
@@ -359,7 +369,12 @@ static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 	if (fresh && p->payload_len < BT_MSE_SHORT)
 		f->flags |= BT_F_FITTING;
 	suspect = bt_mse_suspect(c, s, client, now);
-	if (suspect && bt_mse_proves(s, client, now))
+	if (suspect && bt_mse_recent(client->mse_turned_s, now))
+		f->flags |= BT_F_SECOND;
+	if (suspect && bt_mse_proves(s))
+		return 1;
+	/* a short message, not the end of a long one: it begins a turn */
+	if (suspect && fresh && p->payload_len < BT_MSE_SHORT && s->mirror.turn > f->turn)
 		return 1;
 	if (!fresh)
 		return 0;

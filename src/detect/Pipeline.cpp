@@ -423,9 +423,7 @@ void Pipeline::review(const std::function<void(const bt_tuple&, std::uint32_t)>&
         bt_tuple back;
         bt_mirror(&tuple, &back);
         const bt_flow* answer = s.flows.find(back);
-        const bool has_keys = is_key(flow, 1) && (!answer || is_key(*answer, 2));
-        const bool is_open = flow.mse == BT_MSE_OPEN && flow.turn % 2; // the dialler's
-        if ((has_keys || is_open) && !exempt(tuple.sport) && !exempt(tuple.dport) &&
+        if (is_key(flow, 1) && !exempt(tuple.sport) && !exempt(tuple.dport) && (!answer || is_key(*answer, 2)) &&
             (active(tuple.src, flow.last_seen_ns) || active(tuple.dst, flow.last_seen_ns)))
             decided(tuple, BT_EV_BIT(BT_EV_MSE_HANDSHAKE) | BT_EV_BIT(BT_EV_ENTROPY));
     });

@@ -425,6 +425,14 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         several.steps.push_back({Stream(a.client, 42001, a.remote, 51000, 1000 + 96 + 30 + 89 + 70).next(noise(33, 47)),
                                  drop}); // and the first with it
         all.push_back(several);
+        Scenario much{"MSE, active client, the second of two ends after long", {server.steps[0]}};
+        append(much, mse_turns(a.client, a.remote, 42001, 30, pass, pass, 0, 70));
+        Stream blocks(a.remote, 51000, a.client, 42001, 1000 + 397 + 214);
+        for (unsigned i = 0; i < 120; ++i)
+            much.steps.push_back({blocks.next(noise(1448, 55 + i)), pass});
+        append(much, mse_turns(a.client, a.other, 42008, 35, drop, drop, 0, 70));
+        much.steps.push_back({blocks.next(noise(1448, 54)), drop});
+        all.push_back(much);
         dialled.name = "MSE-like, active client, dialled from two hosts";
         append(dialled, mse_turns(a.remote, a.client, 42001, 30, pass, pass, 0, 70));
         append(dialled, mse_turns(a.other, a.client, 42008, 35, pass, pass, 0, 70));

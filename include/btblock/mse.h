@@ -351,6 +351,12 @@ static BT_INLINE int bt_ask_elsewhere(struct bt_client *k, const struct bt_addr 
 	return k->ask_hosts >= BT_ASK_HOSTS;
 }
 
+/* "interested" and the like, "have", a request: too short for frames with a length and a tag (BEP 3). */
+static BT_INLINE int bt_is_short_message(bt_u32 len)
+{
+	return len == 5 || len == BT_HAVE_LEN || len == BT_REQUEST_LEN;
+}
+
 /* An opening was there; its client may have given itself away since, and what follows may. */
 static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 {
@@ -373,8 +379,8 @@ static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 		f->flags |= BT_F_SECOND;
 	if (suspect && bt_mse_proves(s))
 		return 1;
-	/* a short message, not the end of a long one: it begins a turn */
-	if (suspect && fresh && p->payload_len < BT_MSE_SHORT && s->mirror.turn > f->turn)
+	/* a message, not the end of another one: it begins a turn */
+	if (suspect && fresh && bt_is_short_message(p->payload_len) && s->mirror.turn > f->turn)
 		return 1;
 	if (!fresh)
 		return 0;

@@ -417,7 +417,8 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
         all.push_back(active);
         server.name = "MSE-like, active client, one server";
         append(server, mse_turns(a.client, a.remote, 42001, 30, pass, pass, 0, 70));
-        append(server, mse_turns(a.client, a.remote, 42008, 35, pass, pass, 0, 70));
+        append(server, mse_turns(a.client, a.remote, 42008, 35, pass, pass, 0, 18));
+        append(server, mse_turns(a.client, a.remote, 42009, 40, pass, drop, 0, 5)); // "interested"
         all.push_back(server);
         several.name = "MSE, active client, the second of two ends";
         append(several, mse_turns(a.client, a.remote, 42001, 30, pass, pass, 0, 70));

@@ -14,6 +14,7 @@
 #include <net/if.h>
 #include <netinet/ether.h>
 #include <string>
+#include <string_view>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -85,17 +86,23 @@ int main(int argc, char** argv) {
     std::vector<std::string> data(batch);
     std::vector<iovec> parts(batch);
     std::vector<mmsghdr> messages(batch);
+    const bool is_dht = std::string_view(argv[5]) == "dht";
+    constexpr std::uint16_t dht_port = 6881;
     std::uint64_t sent = 0, number = 0;
     const auto start = Clock::now();
     const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
     while (elapsed() < seconds) {
         for (std::size_t i = 0; i < batch; ++i, ++number) {
             std::string& frame = data[i] = frames[number % frames.size()];
-            const auto port = static_cast<std::uint16_t>(1024 + number % 64000);
+            // Every 64000 connections the other end's port is another one too. A DHT client asks all from one socket.
+            auto port = static_cast<std::uint16_t>(1024 + number % 64000);
+            auto other = static_cast<std::uint16_t>(4000 + number / 64000 % 50000);
+            if (is_dht) {
+                other = port;
+                port = dht_port;
+            }
             frame[34] = static_cast<char>(port >> 8);
             frame[35] = static_cast<char>(port);
-            // Every 64000 connections the other end's port is another one too.
-            const auto other = static_cast<std::uint16_t>(4000 + number / 64000 % 50000);
             frame[36] = static_cast<char>(other >> 8);
             frame[37] = static_cast<char>(other);
             parts[i] = {frame.data(), frame.size()};

@@ -214,8 +214,9 @@ BT_STAGE(mse_turn)
  * - A write ends, by its PSH, after a whole number of piece messages. Few ends are tried.
  * - Between two requests as many whole blocks came as the first of them asked for. Few are tried.
  *   Either may happen to anybody's download, once in some thousand. So, unless its client is suspect, it takes one more
- *   length that fits, of either side: a segment that is too short for a frame with a length and a tag ("unchoke", "interested" are 5 bytes), or
- *   the dialler's handshake, alone in the fifth turn (68 bytes) or with the third (56 + 68, without padding).
+ *   length that fits, of either side: a segment that is too short for a frame with a length and a tag ("unchoke",
+ *   "interested" are 5 bytes), or the dialler's handshake, alone in the fifth turn (68 bytes) or with the third (56 + 68,
+ *   without padding).
  * - Segments of nothing but requests, each with a few "have", of several lengths, one of them bare,
  *   which is too short for a frame of authenticated encryption; and whenever one leaves, its side has
  *   got no more blocks than it had asked for, and at least two in five of them. This needs neither

@@ -29,6 +29,9 @@ QUIET = {
     # The lab's nodes share one network, which real clients would take for one attacker.
     "dht_restrict_routing_ips": False,
     "dht_restrict_search_ips": False,
+    # Clients that start one after the other on one address ask more often than one client would: a node that takes
+    # them for an attacker is silent for five minutes.
+    "dht_block_ratelimit": 10000,
     "dht_announce_interval": 5,
     "min_announce_interval": 2,
     "tracker_backoff": 1,

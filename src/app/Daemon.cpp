@@ -21,6 +21,7 @@
 #include <iostream>
 #include <iterator>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <set>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
@@ -440,7 +441,24 @@ Result<void> Daemon::open_queues() {
     return install_rules();
 }
 
+// Rules that every forwarded packet passes cost more than all of the datapath, so they are there only where a packet
+// can come in through a device that is not guarded. Without the daemon nobody would see such a device appear: then the
+// rules matter where the queue holds packets.
+bool Daemon::may_forward_unguarded() const {
+    const auto interfaces = net::list_interfaces();
+    if (!interfaces || !config_.queue.fail_open)
+        return true;
+    const auto guarded = [this](const std::string& name) {
+        return std::find(config_.interfaces.begin(), config_.interfaces.end(), name) != config_.interfaces.end();
+    };
+    return std::any_of(interfaces->begin(), interfaces->end(), [&](const net::Interface& i) {
+        return i.hardware_type != ARPHRD_LOOPBACK && !guarded(i.name) &&
+               std::none_of(i.alternative_names.begin(), i.alternative_names.end(), guarded);
+    });
+}
+
 Result<void> Daemon::install_rules() {
+    filters_forwarded_ = may_forward_unguarded();
     firewall::RuleOptions options{.instance = pins_.instance,
                                   .mark = config_.mark(),
                                   .queue_first = config_.queue.first,
@@ -449,6 +467,7 @@ Result<void> Daemon::install_rules() {
     options.filter = {.devices = config_.interfaces,
                       .pass_program = pins_.map(bpf::program_name(bpf::Program::pass_filter)),
                       .drop_program = pins_.map(bpf::program_name(bpf::Program::drop_filter)),
+                      .forwarded = filters_forwarded_,
                       .own_programs = config_.scope == Scope::output};
     auto rules = firewall::make_rule_set(backend_of(config_.firewall), options);
     if (!rules)
@@ -767,6 +786,10 @@ void Daemon::handle_links() {
             break;
         }
     }
+    // They stay when it goes: interfaces that come once come again.
+    if (rules_ && !filters_forwarded_ && addresses && may_forward_unguarded())
+        if (auto done = install_rules(); !done)
+            spdlog::error("{}", done.error().message);
     if (addresses)
         refresh_or_warn();
 }

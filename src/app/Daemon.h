@@ -63,6 +63,7 @@ private:
     Result<void> refresh_network(); // inside, never-ban: at start and when addresses change
     Result<void> open_queues();
     Result<void> install_rules(); // again after another set of interfaces
+    [[nodiscard]] bool may_forward_unguarded() const;
     Result<void> attach_interface(const std::string& name);
     void tear_down();
 
@@ -111,6 +112,7 @@ private:
     std::optional<policy::BanPolicy> policy_;
     std::map<std::string, bpf::Attached> attached_;
     std::unique_ptr<firewall::RuleSet> rules_;
+    bool filters_forwarded_ = true; // rules_ see what comes in through devices that are not guarded
     std::vector<std::unique_ptr<detect::Inspector>> inspectors_;
     detect::Scorer scorer_;
     std::unique_ptr<queue::Rejecter> rejecter_; // only with action = reject; before the workers, who use it

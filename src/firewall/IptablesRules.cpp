@@ -29,8 +29,13 @@ std::string probe_chain_name(std::string_view instance) {
 }
 
 std::string rule_text(const RuleOptions& options, std::string_view chain) {
-    return fmt::format("-A {} -m mark --mark {:#x}/{:#x} -j {}\n", chain, options.mark, options.mark,
-                       iptables_queue_target(options));
+    return fmt::format("-A {} -j {}\n", chain, iptables_queue_target(options));
+}
+
+// Most packets are not marked and have no more to do with it than this.
+std::string jump_text(const RuleOptions& options) {
+    return fmt::format("PREROUTING -m mark --mark {0:#x}/{0:#x} -j {1}", options.mark,
+                       iptables_chain_name(options.instance));
 }
 
 Result<void> install_with(const Tool& tool, const RuleOptions& options) {
@@ -112,7 +117,7 @@ std::string iptables_chain_name(std::string_view instance) {
 
 std::string iptables_install_text(const RuleOptions& options, const std::vector<std::string>& jumps) {
     const std::string chain = iptables_chain_name(options.instance);
-    const std::string jump = "PREROUTING -j " + chain;
+    const std::string jump = jump_text(options);
     std::string text = fmt::format("*raw\n:{} - [0:0]\n{}", chain, rule_text(options, chain));
     if (jumps != std::vector{jump}) {
         for (const std::string& stale : jumps)

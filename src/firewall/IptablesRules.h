@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The iptables back end, for kernels without the nft queue expression: one chain BTBLOCK-INSTANCE in the raw tables of
-// iptables and ip6tables, and one jump to it at the end of PREROUTING. The jump is needed since iptables has no chains
-// with a hook of their own. It comes last because an accepting verdict ends the table: the operator's own raw rules see
-// the packet first, a drop or notrack there holds.
+// iptables and ip6tables, and one jump to it for marked packets at the end of PREROUTING. The jump is needed since
+// iptables has no chains with a hook of their own. It comes last because an accepting verdict ends the table: the
+// operator's own raw rules see the packet first, a drop or notrack there holds.
 #pragma once
 
 #include "firewall/RuleSet.h"
@@ -15,7 +15,7 @@ namespace btblock::firewall {
 std::string iptables_chain_name(std::string_view instance);
 
 // Input for `iptables-restore --noflush`, one transaction: the chain emptied or made, its rule, the jump.
-// `jumps` are those that exist now, as rule specifications ("PREROUTING -j CHAIN"); one proper jump is left in place,
+// `jumps` are those that exist now, as rule specifications ("PREROUTING -m mark --mark M/M -j CHAIN"); one proper jump is left in place,
 // anything else is replaced.
 std::string iptables_install_text(const RuleOptions& options, const std::vector<std::string>& jumps);
 std::string iptables_remove_text(std::string_view chain, const std::vector<std::string>& jumps, bool chain_exists,

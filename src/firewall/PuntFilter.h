@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Rules for packets that only leave through a guarded device: one chain in the mangle tables of iptables and ip6tables,
-// entered from FORWARD and, with own_programs, OUTPUT. There the outgoing device is known and the chain asks two BPF
+// entered from FORWARD, where packets may come in elsewhere, and with own_programs from OUTPUT. There the outgoing device is known and the chain asks two BPF
 // programs (include/btblock/punt.h) whether to pass the packet, to drop it, or to queue it. nft cannot call BPF
 // programs, so these rules are iptables' with either back end.
 #pragma once

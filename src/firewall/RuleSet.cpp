@@ -66,6 +66,11 @@ Result<void> RuleSet::install_filter(const RuleOptions& options) {
     filters_ = false;
     if (options.filter.devices.empty())
         return {};
+    if (punt_filter_jumps(options).empty()) {
+        filters_ = true;
+        auto earlier = remove_punt_filter(options.instance);
+        return earlier ? Result<void>{} : earlier.error();
+    }
     auto installed = install_punt_filter(options);
     filters_ = static_cast<bool>(installed);
     if (!installed)

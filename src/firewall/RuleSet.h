@@ -18,6 +18,7 @@ namespace btblock::firewall {
 struct FilterOptions {
     std::vector<std::string> devices;       // guarded ones; none: no punt filter
     std::string pass_program, drop_program; // paths of pinned socket filters
+    bool forwarded = true;                  // packets may come in through devices that are not guarded
     bool own_programs = false;              // also what this machine itself sends
 };
 
@@ -48,7 +49,7 @@ public:
 
     // What the operator may want to know after install(), for instance that IPv6 has no rule and why.
     [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
-    // Whether the punt filter is in place; notes() say why not.
+    // Whether the punt filter is in place, or nothing would pass it; notes() say why not.
     [[nodiscard]] bool filters() const noexcept { return filters_; }
 
 protected:

@@ -6,7 +6,7 @@ import time
 import unittest
 
 from btblock import Btblock
-from network import CLIENT4, LAN4, Lab, SEEDER, WAN4, WAN6, WEB, host
+from network import CLIENT4, LAN4, Lab, SEEDER, WAN4, WAN6, WEB, host, wait_until
 from swarm import PYTHON, SEED_PORT, Swarm, missing_libtorrent, script
 
 SETTLE = 5
@@ -81,6 +81,35 @@ class Egress(unittest.TestCase):
                 self.assertLess(status["packets"]["punted"], 20, status["packets"])
                 self.assertEqual(btblock.detections(status), {})
 
+    def test_device_beside_the_guarded_ones(self):
+        """Rules for forwarded packets come with the first device that is not guarded, and what it brings in is read."""
+        announce = b"GET /announce?info_hash=%01%02%03%04%05%06%07%08%09%0a%0b%0c%0d%0e%0f%10%11%12%13%14&peer_id=" \
+            b"-TR4000-abcdefghijkl&port=51413&uploaded=0&downloaded=0&left=9&compact=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+        with Lab() as lab, Btblock(lab) as btblock:
+            def forwards():
+                return sum("-A FORWARD" in line for line in lab.rules())
+
+            self.assertEqual(forwards(), 0, lab.rules())
+            guest = f"{lab.prefix}-guest"
+            lab.add_namespace(guest)
+            lab.connect(guest, "eth0", lab.gateway, "lan1")
+            self.assertTrue(wait_until(lambda: forwards() == 4, 5), lab.rules())
+            lab.ip(guest, "addr add 10.77.2.2/24 dev eth0\nroute add default via 10.77.2.1")
+            lab.ip(lab.gateway, "addr add 10.77.2.1/24 dev lan1")
+            lab.ip(lab.internet, f"route add 10.77.2.0/24 via {WAN4}")
+            with lab.inside(lab.internet):
+                listener = socket.create_server((host(WEB), 6969))
+            for request, arrives in ((b"GET /x?a=1 HTTP/1.1\r\nHost: x\r\n\r\n", True), (announce, False)):
+                with lab.inside(guest):
+                    client = socket.create_connection((host(WEB), 6969), 3)
+                server, _ = listener.accept()
+                with client, server:
+                    client.sendall(request)
+                    server.settimeout(2)
+                    self.assertEqual(Reject.failure(lambda: server.recv(4096)), request if arrives else "TimeoutError")
+            listener.close()
+            self.assertEqual(btblock.detections(), {"tracker.http": 1})
+
     # ---- the gateway's own programs
 
     def own(self, scope="output", **options):
@@ -111,7 +140,7 @@ class Egress(unittest.TestCase):
             with Btblock(lab, "wan0", settings=["scope=output"]) as btblock:
                 during = lab.rules()
                 self.assertEqual(sum("-A OUTPUT -o wan0" in line for line in during), 2, during)
-                self.assertEqual(sum("-A FORWARD -o wan0" in line for line in during), 2, during)
+                self.assertEqual(sum("-A FORWARD ! -i wan0 -o wan0" in line for line in during), 2, during)
                 btblock.stop(9)
                 btblock.start()
                 self.assertEqual(lab.rules(), during)

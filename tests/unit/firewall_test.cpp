@@ -211,19 +211,21 @@ TEST(Firewall, NftText) {
 }
 
 TEST(Firewall, IptablesText) {
-    const std::string rule = "-A BTBLOCK-main -m mark --mark 0x20000000/0x20000000 -j NFQUEUE ";
+    const std::string rule = "-A BTBLOCK-main -j NFQUEUE ";
+    const std::string jump = "PREROUTING -m mark --mark 0x20000000/0x20000000 -j BTBLOCK-main";
     const std::string start = "*raw\n:BTBLOCK-main - [0:0]\n" + rule;
     EXPECT_EQ(iptables_install_text(main_options(), {}),
-              start + "--queue-num 7 --queue-bypass\n-A PREROUTING -j BTBLOCK-main\nCOMMIT\n");
-    EXPECT_EQ(iptables_install_text(main_options(), {"PREROUTING -j BTBLOCK-main"}),
-              start + "--queue-num 7 --queue-bypass\nCOMMIT\n")
+              start + "--queue-num 7 --queue-bypass\n-A " + jump + "\nCOMMIT\n");
+    EXPECT_EQ(iptables_install_text(main_options(), {jump}), start + "--queue-num 7 --queue-bypass\nCOMMIT\n")
         << "a jump that is there stays";
     RuleOptions several = main_options();
     several.queue_count = 4;
     several.bypass = false;
     EXPECT_EQ(iptables_install_text(several, {"PREROUTING -j BTBLOCK-main", "PREROUTING -i x -j BTBLOCK-main"}),
-              start + "--queue-balance 7:10\n-D PREROUTING -j BTBLOCK-main\n-D PREROUTING -i x -j BTBLOCK-main\n"
-                      "-A PREROUTING -j BTBLOCK-main\nCOMMIT\n");
+              start +
+                  "--queue-balance 7:10\n-D PREROUTING -j BTBLOCK-main\n-D PREROUTING -i x -j BTBLOCK-main\n"
+                  "-A " +
+                  jump + "\nCOMMIT\n");
     EXPECT_EQ(iptables_remove_text("BTBLOCK-main", {"OUTPUT -j BTBLOCK-main"}, true),
               "*raw\n-D OUTPUT -j BTBLOCK-main\n-F BTBLOCK-main\n-X BTBLOCK-main\nCOMMIT\n");
 }
@@ -242,16 +244,18 @@ TEST(Firewall, PuntFilterText) {
                               "-A BTBLOCK-main -m bpf --object-pinned /p/drop -j DROP\n"
                               "-A BTBLOCK-main -j NFQUEUE --queue-num 7 --queue-bypass\n";
     RuleOptions options = filter_options();
-    const std::vector<std::string> forward{"FORWARD -o wan0 -j BTBLOCK-main", "FORWARD -o wan1 -j BTBLOCK-main"};
+    const std::vector<std::string> forward{"FORWARD ! -i wan1 -o wan0 -j BTBLOCK-main",
+                                           "FORWARD ! -i wan0 -o wan1 -j BTBLOCK-main"};
     EXPECT_EQ(punt_filter_jumps(options), forward);
-    EXPECT_EQ(punt_filter_text(options, {}),
-              chain + "-A FORWARD -o wan0 -j BTBLOCK-main\n-A FORWARD -o wan1 -j BTBLOCK-main\nCOMMIT\n");
+    EXPECT_EQ(punt_filter_text(options, {}), chain + "-A " + forward[0] + "\n-A " + forward[1] + "\nCOMMIT\n");
     EXPECT_EQ(punt_filter_text(options, forward), chain + "COMMIT\n");
     options.filter.own_programs = true;
     options.filter.devices = {"wan0"};
-    EXPECT_EQ(punt_filter_jumps(options),
-              (std::vector<std::string>{"FORWARD -o wan0 -j BTBLOCK-main", "OUTPUT -o wan0 -j BTBLOCK-main"}));
-    EXPECT_THAT(punt_filter_text(options, forward), HasSubstr("-D FORWARD -o wan1 -j BTBLOCK-main\n"));
+    EXPECT_EQ(punt_filter_jumps(options), (std::vector<std::string>{"FORWARD ! -i wan0 -o wan0 -j BTBLOCK-main",
+                                                                    "OUTPUT -o wan0 -j BTBLOCK-main"}));
+    EXPECT_THAT(punt_filter_text(options, forward), HasSubstr("-D FORWARD ! -i wan0 -o wan1 -j BTBLOCK-main\n"));
+    options.filter.forwarded = false;
+    EXPECT_EQ(punt_filter_jumps(options), std::vector<std::string>{"OUTPUT -o wan0 -j BTBLOCK-main"});
 }
 
 TEST(Firewall, IptablesChainNames) {
@@ -447,7 +451,24 @@ TEST(FirewallKernel, PuntFilterWithoutItsPrograms) {
         EXPECT_FALSE((*rules)->filters());
         EXPECT_THAT((*rules)->notes(), ElementsAre(HasSubstr("HTTP requests are not read")));
         EXPECT_THAT(everything(), HasSubstr("BTBLOCK-main"));
-        EXPECT_THAT(everything(), Not(HasSubstr("FORWARD -o")));
+        EXPECT_THAT(everything(), Not(HasSubstr("FORWARD !")));
+    });
+}
+
+TEST(FirewallKernel, PuntFilterThatNothingWouldPass) {
+    SKIP_WITHOUT_BACKEND(Backend::iptables);
+    own_netns::run([] {
+        RuleOptions options = filter_options();
+        options.filter.forwarded = false;
+        auto rules = make_rule_set(Backend::iptables, options);
+        ASSERT_TRUE(rules);
+        // Of an earlier run, when there was another device.
+        ASSERT_TRUE(shell("iptables -t mangle -N BTBLOCK-main"));
+        ASSERT_TRUE(shell("iptables -t mangle -A FORWARD ! -i wan1 -o wan0 -j BTBLOCK-main"));
+        ASSERT_TRUE((*rules)->install());
+        EXPECT_TRUE((*rules)->filters());
+        EXPECT_THAT((*rules)->notes(), IsEmpty());
+        EXPECT_THAT(output_of("iptables -t mangle -S"), Not(HasSubstr("BTBLOCK-main")));
     });
 }
 
@@ -535,7 +556,8 @@ TEST(FirewallKernel, ForeignIptablesRulesStay) {
         ASSERT_TRUE(rules);
         ASSERT_TRUE((*rules)->install());
         const std::string with = output_of("iptables -t raw -S");
-        EXPECT_GT(with.find("-A PREROUTING -j BTBLOCK-main"), with.find("-A PREROUTING -j FOREIGN"))
+        EXPECT_GT(with.find("-A PREROUTING -m mark --mark 0x20000000/0x20000000 -j BTBLOCK-main"),
+                  with.find("-A PREROUTING -j FOREIGN"))
             << "the operator's rules come first";
         ASSERT_TRUE((*rules)->remove());
         EXPECT_EQ(everything(), before);
@@ -558,8 +580,9 @@ TEST(FirewallKernel, RepairsAndRemovesLeftovers) {
         ASSERT_TRUE(rules);
         ASSERT_TRUE((*rules)->install());
         EXPECT_EQ(output_of("iptables -t raw -S"),
-                  "-P PREROUTING ACCEPT\n-P OUTPUT ACCEPT\n-N BTBLOCK-main\n-A PREROUTING -j BTBLOCK-main\n"
-                  "-A BTBLOCK-main -m mark --mark 0x20000000/0x20000000 -j NFQUEUE --queue-num 7 --queue-bypass\n");
+                  "-P PREROUTING ACCEPT\n-P OUTPUT ACCEPT\n-N BTBLOCK-main\n"
+                  "-A PREROUTING -m mark --mark 0x20000000/0x20000000 -j BTBLOCK-main\n"
+                  "-A BTBLOCK-main -j NFQUEUE --queue-num 7 --queue-bypass\n");
         EXPECT_THAT(output_of("nft list tables"), Not(HasSubstr("btblock_main")));
         ASSERT_TRUE(shell("iptables -t raw -A PREROUTING -i nowhere -j BTBLOCK-main"));
         EXPECT_EQ(remove_all_rules("main").operator*(), 2) << "an IPv4 and an IPv6 chain";

@@ -3,6 +3,7 @@
  * The programs: one entry per hook and link type, nothing else. The path is in
  * include/btblock/inspect.h, the maps in maps.h, what both need from the kernel in env.h.
  */
+#include "forwarded.h"
 #include "plain.h"
 #include "reject.h"
 #include "btblock/punt.h"
@@ -22,6 +23,10 @@ static BT_INLINE int bt_tc(struct __sk_buff *skb, __u32 link_len, __u32 hook)
 		return BT_TC_NEXT;
 	if (bt_parse_plain((const __u8 *)(long)skb->data, (const __u8 *)(long)skb->data_end, skb->len, link_len, &scratch->pkt))
 		parsed = bt_parse(&c, link_len, &scratch->pkt);
+	if (hook == BT_HOOK_EGRESS && parsed == BT_PARSED && bt_note_taken(skb->ingress_ifindex)) {
+		bt_count(&c, BT_S_SEEN);
+		return BT_TC_NEXT;
+	}
 	switch (bt_inspect(&c, parsed, scratch)) {
 	case BT_ACT_DROP:
 		if (parsed == BT_PARSED && (cfg->flags & BT_C_REJECT))
@@ -31,6 +36,8 @@ static BT_INLINE int bt_tc(struct __sk_buff *skb, __u32 link_len, __u32 hook)
 		skb->mark |= cfg->mark;
 		return BT_TC_NEXT;
 	default:
+		if (hook == BT_HOOK_INGRESS && parsed == BT_PARSED)
+			bt_note_passed(c.ifindex);
 		return BT_TC_NEXT;
 	}
 }

@@ -3,7 +3,7 @@
  * The packet path: what is done with one parsed packet, in order. The kernel runs this on BPF
  * maps, `btblock analyze` and the tests run the very same code on tables in memory.
  *
- *   settled half-flows -> bans -> bare TCP segments -> half-flow verdict -> condemned sockets -> budget -> detectors
+ *   settled half-flows -> bans -> SYNs -> half-flow verdict -> condemned sockets -> budget -> detectors
  *
  * The includer defines struct bt_ctx and, before including this file, BT_HAVE_CTX and:
  *   bt_load, bt_total                               see head.h
@@ -65,8 +65,8 @@ static BT_INLINE void bt_load_mirror(struct bt_ctx *c, struct bt_scratch *s)
 		__builtin_memset(&s->mirror, 0, sizeof(s->mirror));
 }
 
-/* A TCP segment without payload: connection attempts to learned peers, and new life for a reused tuple. */
-static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, struct bt_scratch *s)
+/* A SYN: connection attempts to learned peers, and new life for a reused tuple. */
+static BT_INLINE enum bt_action bt_inspect_syn(struct bt_ctx *c, struct bt_scratch *s)
 {
 	const struct bt_config *cfg = bt_settings(c);
 	const struct bt_pkt *p = &s->pkt;
@@ -75,7 +75,7 @@ static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, struct bt_scra
 	bt_u64 now;
 	bt_u8 code;
 
-	if (!cfg || !(p->tcp_flags & BT_TCP_SYN))
+	if (!cfg)
 		return BT_ACT_PASS;
 	now = bt_now(c);
 	found = bt_flow_find(c, t);
@@ -102,7 +102,7 @@ static BT_INLINE enum bt_action bt_inspect_bare(struct bt_ctx *c, struct bt_scra
 		bt_client_side(c, t));
 	return bt_dropped(c, cfg, BT_S_DROP_PEER);
 }
-BT_STAGE(inspect_bare)
+BT_STAGE(inspect_syn)
 
 /*
  * What certainly is another protocol: the number of a socket that is closed by now was given to another program, whose
@@ -246,6 +246,19 @@ static BT_INLINE enum bt_action bt_pass_settled(struct bt_flow *f, bt_u16 epoch)
 	return BT_ACT_PASS;
 }
 
+/*
+ * A packet without payload, that no ban stops. Bare TCP segments keep their half-flow's look-ups fresh, but while it is
+ * open its seconds are counted by payload, and UDP's idle time always.
+ */
+static BT_INLINE enum bt_action bt_pass_bare(struct bt_flow *f, const struct bt_tuple *t, bt_u16 epoch, bt_u64 now)
+{
+	if (!f || t->proto != BT_IPPROTO_TCP || (f->verdict == BT_V_UNKNOWN && f->seen))
+		return BT_ACT_PASS;
+	if (now - f->last_seen_ns > BT_NSEC_PER_SEC)
+		f->last_seen_ns = now;
+	return bt_pass_settled(f, epoch);
+}
+
 /* A payload packet whose half-flow is still open: judge it and act. */
 static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct bt_config *cfg, struct bt_scratch *s, bt_u64 now)
 {
@@ -264,6 +277,7 @@ static BT_INLINE enum bt_action bt_inspect_open(struct bt_ctx *c, const struct b
 		bt_run_fan_out(c, s);
 	if (f->seen < 255)
 		f->seen++;
+	f->epoch = s->epoch;
 	if (!f->first_len)
 		f->first_len = p->payload_len > 0xffff ? 0xffff : (bt_u16)p->payload_len;
 
@@ -303,6 +317,8 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	struct bt_flow *found;
 	bt_u16 epoch;
 	bt_u64 now;
+	int known; /* nothing was banned or condemned since this half-flow's last packet */
+	int condemned;
 
 	if (!cfg)
 		return BT_ACT_PASS;
@@ -314,25 +330,30 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	now = bt_now(c);
 	epoch = bt_epoch_now(c); /* before the look-ups: what changes meanwhile counts as not looked up */
 	found = parsed == BT_PARSED ? bt_flow_find(c, &p->tuple) : 0;
-	/* Most packets end here: nothing was banned or condemned since their half-flow was settled. */
-	if (found && found->epoch == epoch && now - found->last_seen_ns <= BT_NSEC_PER_SEC && !(p->tcp_flags & BT_TCP_SYN)) {
-		if (found->verdict == BT_V_BLOCKED && p->payload_len)
+	s->epoch = epoch;
+	known = found && found->epoch == epoch && now - found->last_seen_ns <= BT_NSEC_PER_SEC && !(p->tcp_flags & BT_TCP_SYN);
+	if (known) { /* most packets end here */
+		if (!p->payload_len)
+			return BT_ACT_PASS;
+		if (found->verdict == BT_V_BLOCKED)
 			return bt_dropped(c, cfg, BT_S_DROP_FLOW);
 		if (bt_flow_is_settled(c, found))
 			return BT_ACT_PASS;
-	}
-	if (bt_run_banned(c, s))
+	} else if (bt_run_banned(c, s)) {
 		return bt_dropped(c, cfg, BT_S_DROP_BAN);
+	}
 	if (parsed != BT_PARSED) {
 		bt_count(c, parsed == BT_PARSED_FRAGMENT ? BT_S_FRAGMENTS : BT_S_PARSE_SKIPPED);
 		return BT_ACT_PASS;
 	}
-	if (p->tuple.proto == BT_IPPROTO_TCP && (!p->payload_len || (p->tcp_flags & BT_TCP_SYN))) {
-		if (bt_run_inspect_bare(c, s) != BT_ACT_PASS)
+	if (p->tcp_flags & BT_TCP_SYN) {
+		if (bt_run_inspect_syn(c, s) != BT_ACT_PASS)
 			return BT_ACT_DROP;
+		if (!p->payload_len)
+			return BT_ACT_PASS;
 	}
 	if (!p->payload_len)
-		return BT_ACT_PASS;
+		return bt_pass_bare(found, &p->tuple, epoch, now);
 
 	if (found && p->tuple.proto == BT_IPPROTO_UDP && now - found->last_seen_ns > BT_UDP_IDLE_NS) {
 		__builtin_memset(found, 0, sizeof(*found));
@@ -364,7 +385,12 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 		if (found->verdict == BT_V_CLEAN || found->verdict == BT_V_ALLOWED)
 			return bt_pass_settled(found, epoch);
 	}
-	if (p->tuple.proto == BT_IPPROTO_UDP && bt_run_socket_applies(c, s) && !bt_is_of_others(c, s)) {
+	condemned = p->tuple.proto == BT_IPPROTO_UDP && !known && bt_run_socket_applies(c, s);
+	if (condemned && bt_is_of_others(c, s)) {
+		s->epoch = 0; /* the next datagram may be the socket's own */
+		condemned = 0;
+	}
+	if (condemned) {
 		/* from now on the half-flow's own verdict says it: one look-up, and one event */
 		bt_mirror(&p->tuple, &s->mirror_tuple);
 		if (found)

@@ -33,6 +33,7 @@ struct bt_scratch {
 	bt_u32 unasked;     /* BT_SIDE_UNASKED or 0, likewise */
 	bt_u32 again, same; /* while openings are compared */
 	bt_u16 mse_first;   /* bytes of a first turn of MSE's length, when the third begins */
+	bt_u16 epoch;       /* when the packet came, see bt_flow */
 };
 
 /*

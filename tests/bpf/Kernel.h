@@ -106,12 +106,14 @@ public:
     }
     void configure() { ASSERT_TRUE(maps.write_config(config)); }
 
-    // code is the program's; -1000 - errno when the kernel refused to run it.
-    Outcome run(bpf::Program which, const std::string& frame, std::uint32_t mark = 0) const {
+    // code is the program's; -1000 - errno when the kernel refused to run it. The packet came in on a device with the
+    // number `from`, or 0; the device that it is on has number 1.
+    Outcome run(bpf::Program which, const std::string& frame, std::uint32_t mark = 0, std::uint32_t from = 0) const {
         LIBBPF_OPTS(bpf_test_run_opts, opts);
         __sk_buff in{};
         __sk_buff out{};
         in.mark = mark;
+        in.ingress_ifindex = from;
         opts.data_in = frame.data();
         opts.data_size_in = static_cast<__u32>(frame.size());
         opts.repeat = 1;
@@ -130,6 +132,9 @@ public:
     }
     Outcome egress(const Packet& p, std::uint32_t mark = 0) const {
         return run(bpf::Program::egress_l2, p.frame(), mark);
+    }
+    Outcome forwarded(const Packet& p, std::uint32_t from = 1) const {
+        return run(bpf::Program::egress_l2, p.frame(), 0, from);
     }
     Outcome xdp(const Packet& p) const { return run(bpf::Program::xdp, p.frame()); }
 

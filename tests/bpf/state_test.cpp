@@ -274,6 +274,15 @@ TEST_F(StateTest, WhatElseUsesACondemnedNumberPasses) {
     EXPECT_EQ(kernel().ingress(Packet::udp(client4, 5000, remote4, 54).payload(dht_query())).code, tc_drop);
 }
 
+// A flow that was open when its socket was condemned: what is another program's passes, and opens nothing to the rest.
+TEST_F(StateTest, AnOpenFlowOfACondemnedSocketIsLookedAtAgainAndAgain) {
+    const Packet call = Packet::udp(client4, 5000, remote4, 6000).payload(noise(200, 1));
+    EXPECT_EQ(kernel().ingress(call).code, tc_next);
+    condemn(client4, 5000, now_ns() + minute);
+    EXPECT_EQ(kernel().ingress(Packet(call).payload(quic_initial())).code, tc_next);
+    EXPECT_EQ(kernel().ingress(call).code, tc_drop);
+}
+
 TEST_F(StateTest, ATrackerIsNoPeer) {
     const Packet connect = Packet::udp(client4, 5000, remote4, 443).payload(tracker_connect());
     EXPECT_EQ(kernel().ingress(connect).code, tc_drop);
@@ -462,6 +471,42 @@ TEST_F(SettledTest, AnotherLookAfterASecond) {
     ASSERT_TRUE(kernel().maps.flows.update(flows[0].tuple(), flow));
     EXPECT_EQ(kernel().ingress(flows[0]).code, tc_next);
     EXPECT_GT(kernel().flow(flows[0])->last_seen_ns, flow.last_seen_ns);
+}
+
+// What is looked at for a while yet need not be looked up in the tables each time, until they change.
+TEST_F(SettledTest, OpenFlowsAlike) {
+    Stream text(client4, 1000, remote4, 2000);
+    const Packet datagram = Packet::udp(client4, 5000, remote4, 6000).payload(noise(200, 1));
+    EXPECT_EQ(kernel().ingress(text.next("some text")).code, tc_next);
+    EXPECT_EQ(kernel().ingress(datagram).code, tc_next);
+    EXPECT_NE(kernel().flow(datagram)->epoch, 0);
+    EXPECT_EQ(kernel().ingress(text.next("and more")).code, tc_next);
+    condemn(client4, 5000, now_ns() + minute);
+    EXPECT_EQ(kernel().ingress(datagram).code, tc_drop) << "condemned";
+    ban(remote4, ~0ULL);
+    EXPECT_EQ(kernel().ingress(text.next("and more")).code, tc_drop) << "banned";
+    EXPECT_EQ(kernel().ingress(text.next("")).code, tc_drop) << "a bare segment as well";
+}
+
+TEST_F(SettledTest, BareSegmentsKeepThemFresh) {
+    Stream ssh(client4, 1000, remote4, 22);
+    Stream text(client4, 1001, remote4, 2000);
+    EXPECT_EQ(kernel().ingress(ssh.next("SSH-2.0-x\r\n")).code, tc_next);
+    EXPECT_EQ(kernel().ingress(text.next("some text")).code, tc_next);
+    for (Stream* stream : {&ssh, &text}) {
+        const Packet bare = stream->next("");
+        bt_flow flow = *kernel().flow(bare);
+        flow.last_seen_ns = now_ns() - 2 * BT_NSEC_PER_SEC;
+        flow.epoch = 0;
+        ASSERT_TRUE(kernel().maps.flows.update(bare.tuple(), flow));
+        EXPECT_EQ(kernel().ingress(bare).code, tc_next);
+        EXPECT_EQ(kernel().flow(bare)->last_seen_ns > flow.last_seen_ns, stream == &ssh)
+            << "an open one waits for payload: it may have to be looked at for its peer's sake";
+        EXPECT_EQ(kernel().flow(bare)->epoch != 0, stream == &ssh);
+        ban(remote4, ~0ULL);
+        EXPECT_EQ(kernel().ingress(bare).code, tc_drop);
+        ASSERT_TRUE(kernel().maps.bans.erase(address(remote4)));
+    }
 }
 
 TEST_F(SettledTest, ABlockedFlowStaysBlockedAndItsBareSegmentsPass) {

@@ -15,8 +15,8 @@ namespace btblock::firewall {
 std::string iptables_chain_name(std::string_view instance);
 
 // Input for `iptables-restore --noflush`, one transaction: the chain emptied or made, its rule, the jump.
-// `jumps` are those that exist now, as rule specifications ("PREROUTING -m mark --mark M/M -j CHAIN"); one proper jump is left in place,
-// anything else is replaced.
+// `jumps` are those that exist now, as rule specifications ("PREROUTING -m mark --mark M/M -j CHAIN"); one proper jump
+// is left in place, anything else is replaced.
 std::string iptables_install_text(const RuleOptions& options, const std::vector<std::string>& jumps);
 std::string iptables_remove_text(std::string_view chain, const std::vector<std::string>& jumps, bool chain_exists,
                                  std::string_view table = "raw");

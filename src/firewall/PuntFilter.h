@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Rules for packets that only leave through a guarded device: one chain in the mangle tables of iptables and ip6tables,
-// entered from FORWARD, where packets may come in elsewhere, and with own_programs from OUTPUT. There the outgoing device is known and the chain asks two BPF
-// programs (include/btblock/punt.h) whether to pass the packet, to drop it, or to queue it. nft cannot call BPF
-// programs, so these rules are iptables' with either back end.
+// entered from FORWARD, where packets may come in elsewhere, and with own_programs from OUTPUT. There the outgoing
+// device is known and the chain asks two BPF programs (include/btblock/punt.h) whether to pass the packet, to drop it,
+// or to queue it. nft cannot call BPF programs, so these rules are iptables' with either back end.
 #pragma once
 
 #include "firewall/RuleSet.h"

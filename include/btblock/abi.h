@@ -156,12 +156,13 @@ enum {
 	BT_MSE_KEYS, /* dialler: both first turns were random and of the right length */
 	BT_MSE_OPEN, /* both half-flows: so was the third */
 	BT_MSE_OVER, /* it is not */
+	BT_MSE_ED2K, /* both half-flows: open, but the first two may be eDonkey's */
 };
 
 /* Value of bt_flows. */
 struct bt_flow {
 	bt_u64 last_seen_ns;
-	bt_u32 owner;     /* the hook that made it: ifindex << 1 | egress */
+	bt_u32 owner;     /* the hook that judges it: ifindex << 1 | egress; 0: the next that sees it */
 	bt_u32 next_seq;  /* TCP: sequence number after the last in-order payload */
 	bt_u32 evidence;  /* mask, once blocked or weighed */
 	bt_u16 first_len; /* length of the first payload packet, saturated */

@@ -33,15 +33,22 @@
 #include "btblock/tcp.h"
 #include "btblock/udp.h"
 
-/* The tuple is used again: what was known about its last connection is not about this one. */
-static BT_INLINE void bt_renew_flow(struct bt_flow *f)
+/* The tuple is used again: what was known about its last connection is not about this one, nor where it came in. */
+static BT_INLINE void bt_renew_flow(struct bt_ctx *c, struct bt_flow *f)
 {
 	if (f) {
-		bt_u32 owner = f->owner;
+		bt_u32 owner = bt_owner(c) & 1 ? f->owner : bt_owner(c);
 
 		__builtin_memset(f, 0, sizeof(*f));
 		f->owner = owner;
 	}
+}
+
+/* What egress judged, since nothing guarded brought it in, ingress judges from now on, where it comes by. */
+static BT_INLINE void bt_take_over(struct bt_ctx *c, struct bt_flow *f)
+{
+	if (!f->owner || (f->owner & 1 && !(bt_owner(c) & 1)))
+		f->owner = bt_owner(c);
 }
 
 static BT_INLINE void bt_new_flow(struct bt_ctx *c, struct bt_scratch *s, bt_u64 now)
@@ -79,7 +86,7 @@ static BT_INLINE enum bt_action bt_inspect_syn(struct bt_ctx *c, struct bt_scrat
 		return BT_ACT_PASS;
 	now = bt_now(c);
 	found = bt_flow_find(c, t);
-	bt_renew_flow(found);
+	bt_renew_flow(c, found);
 	if (p->tcp_flags & BT_TCP_ACK) {
 		if (!found && bt_is_inside(c, &t->src) && bt_flow_rate_ok(c)) {
 			bt_new_flow(c, s, now);
@@ -182,7 +189,11 @@ static BT_INLINE int bt_convict(struct bt_ctx *c, struct bt_scratch *s)
 			mirror->verdict = BT_V_BLOCKED;
 			mirror->evidence |= BT_EV_BIT(code);
 		} else {
+			bt_u32 owner = s->flow.owner;
+
+			s->flow.owner = 0; /* whichever hook sees it */
 			bt_flow_store(c, &s->mirror_tuple, &s->flow);
+			s->flow.owner = owner;
 		}
 		if (s->side != BT_SIDE_NONE && code != BT_EV_SOCKET_CONDEMNED)
 			bt_run_accuse(c, s);
@@ -236,7 +247,7 @@ static BT_INLINE int bt_flow_is_settled(struct bt_ctx *c, const struct bt_flow *
 		return 0;
 	/* Judged where it was first seen, or looked at for long enough. */
 	return f->owner != bt_owner(c) || (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched &&
-					   (f->mse != BT_MSE_OPEN || f->seen >= BT_MSE_LOOK));
+					   (!bt_mse_is_open(f) || f->seen >= BT_MSE_LOOK));
 }
 
 static BT_INLINE enum bt_action bt_pass_settled(struct bt_flow *f, bt_u16 epoch)
@@ -254,7 +265,7 @@ static BT_INLINE enum bt_action bt_pass_bare(struct bt_flow *f, const struct bt_
 {
 	if (!f || t->proto != BT_IPPROTO_TCP || (f->verdict == BT_V_UNKNOWN && f->seen))
 		return BT_ACT_PASS;
-	if (now - f->last_seen_ns > BT_NSEC_PER_SEC)
+	if (bt_since(f->last_seen_ns, now) > BT_NSEC_PER_SEC)
 		f->last_seen_ns = now;
 	return bt_pass_settled(f, epoch);
 }
@@ -331,7 +342,10 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	epoch = bt_epoch_now(c); /* before the look-ups: what changes meanwhile counts as not looked up */
 	found = parsed == BT_PARSED ? bt_flow_find(c, &p->tuple) : 0;
 	s->epoch = epoch;
-	known = found && found->epoch == epoch && now - found->last_seen_ns <= BT_NSEC_PER_SEC && !(p->tcp_flags & BT_TCP_SYN);
+	if (found)
+		bt_take_over(c, found);
+	known = found && found->epoch == epoch && bt_since(found->last_seen_ns, now) <= BT_NSEC_PER_SEC &&
+		!(p->tcp_flags & BT_TCP_SYN);
 	if (known) { /* most packets end here */
 		if (!p->payload_len)
 			return BT_ACT_PASS;
@@ -355,13 +369,13 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	if (!p->payload_len)
 		return bt_pass_bare(found, &p->tuple, epoch, now);
 
-	if (found && p->tuple.proto == BT_IPPROTO_UDP && now - found->last_seen_ns > BT_UDP_IDLE_NS) {
+	if (found && p->tuple.proto == BT_IPPROTO_UDP && bt_since(found->last_seen_ns, now) > BT_UDP_IDLE_NS) {
 		__builtin_memset(found, 0, sizeof(*found));
 		found->owner = bt_owner(c);
 	}
 	if (found) {
 		/* written once a second, not for every packet: other CPUs read this line */
-		if (now - found->last_seen_ns > BT_NSEC_PER_SEC) {
+		if (bt_since(found->last_seen_ns, now) > BT_NSEC_PER_SEC) {
 			found->last_seen_ns = now;
 			if (found->verdict == BT_V_BLOCKED && p->tuple.proto == BT_IPPROTO_UDP) {
 				s->flow.evidence = found->evidence;
@@ -408,8 +422,8 @@ static BT_INLINE enum bt_action bt_inspect(struct bt_ctx *c, enum bt_parsed pars
 	}
 	if (found) {
 		if (bt_flow_is_settled(c, found)) {
-			if (found->mse != BT_MSE_OPEN || found->epoch == epoch)
-				return bt_pass_settled(found, epoch);
+			if (!bt_mse_is_open(found) || found->epoch == epoch)
+				return bt_pass_settled(found, s->epoch);
 			found->epoch = epoch;
 		}
 		s->flow = *found;

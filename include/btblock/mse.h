@@ -20,17 +20,25 @@ enum {
 	BT_MSE_PEER = 68,  /* a peer handshake (BEP 3) */
 	BT_MSE_SHORT = 24, /* shorter segments are too short for others */
 };
-enum bt_mse_fit { BT_FIT_NOTHING, BT_FIT_OPENING, BT_FIT_BROKEN };
+enum bt_mse_fit { BT_FIT_NOTHING, BT_FIT_OPENING, BT_FIT_ED2K, BT_FIT_BROKEN };
 
 static BT_INLINE int bt_is_mse_first(bt_u32 len)
 {
 	return len >= BT_MSE_FIRST && len <= BT_MSE_FIRST_MAX;
 }
 
-/* eDonkey's obfuscation exchanges keys of the same size, with paddings of at most 15 bytes. */
+/*
+ * eDonkey's obfuscation exchanges keys of the same size, with paddings of at most 15 bytes. One opening of MSE in a
+ * thousand looks like it by chance. It proves nothing then, but what follows may.
+ */
 static BT_INLINE int bt_is_ed2k(bt_u32 first, bt_u32 second)
 {
 	return first > BT_MSE_FIRST && first <= BT_MSE_FIRST + 17 && second > BT_MSE_FIRST + 6 && second <= BT_MSE_FIRST + 22;
+}
+
+static BT_INLINE int bt_mse_is_open(const struct bt_flow *f)
+{
+	return f->mse == BT_MSE_OPEN || f->mse == BT_MSE_ED2K;
 }
 
 static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
@@ -59,10 +67,8 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 		fits = !bt_is_mse_first(m->turn_len) || f->turn_len <= BT_MSE_FIRST_MAX;
 	} else if (f->turn == 3) {
 		if (was == 1 && bt_is_ed2k(mine, m->turn_len)) {
-			f->mse = BT_MSE_OVER; /* says nothing about its client's others */
-			return BT_FIT_NOTHING;
-		}
-		if (was == 1 && bt_is_mse_first(mine) && bt_is_mse_first(m->turn_len)) {
+			f->mse = BT_MSE_ED2K;
+		} else if (was == 1 && bt_is_mse_first(mine) && bt_is_mse_first(m->turn_len)) {
 			f->mse = BT_MSE_KEYS;
 			s->mse_first = (bt_u16)mine;
 		}
@@ -74,8 +80,10 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 			f->flags |= BT_F_FITTING | BT_F_GREETED;
 	}
 	if (!fits) {
+		int broken = f->mse != BT_MSE_ED2K;
+
 		f->mse = BT_MSE_OVER;
-		return BT_FIT_BROKEN;
+		return broken ? BT_FIT_BROKEN : BT_FIT_ED2K;
 	}
 	if (greets && f->mse == BT_MSE_OPEN)
 		return BT_FIT_OPENING;
@@ -84,6 +92,8 @@ static BT_INLINE enum bt_mse_fit bt_mse_grammar(struct bt_scratch *s)
 	/* Transmission may send the last byte of its padding with it */
 	if (len == BT_MSE_ANSWER + BT_MSE_PEER && f->turn_len <= len + 1)
 		f->flags |= BT_F_FITTING | BT_F_GREETED;
+	if (f->mse == BT_MSE_ED2K)
+		return BT_FIT_ED2K;
 	f->mse = BT_MSE_OPEN;
 	return BT_FIT_OPENING;
 }
@@ -189,6 +199,8 @@ static BT_INLINE int bt_mse_turn(struct bt_ctx *c, struct bt_scratch *s)
 	mirror = bt_flow_find(c, &s->mirror_tuple);
 	if (mirror)
 		mirror->mse = s->flow.mse; /* either side may be the one that asks */
+	if (fit == BT_FIT_ED2K)
+		return 0; /* nor does it say anything about its client's others */
 	inside = side == BT_SIDE_SRC ? &t->src : &t->dst;
 	client = bt_client_find(c, inside);
 	known = client != 0;
@@ -265,13 +277,14 @@ static BT_INLINE int bt_mse_write(const struct bt_pkt *p, struct bt_flow *f)
 
 /*
  * Whoever asks when the last of what it asked for has come got a whole number of piece messages
- * since, as many as it had sent requests for, and a few "have".
+ * since, as many as it had sent requests for, and a few "have". If only the head of one has come, its block is still to
+ * come.
  */
 static BT_INLINE int bt_mse_got(const struct bt_pkt *p, struct bt_flow *f)
 {
 	bt_u32 got = f->got_ack ? p->ack - f->got_ack : 0, blocks = got / BT_PIECE_LEN, asked = f->asked, rest;
 
-	if (f->got_ack && !got) {
+	if (f->got_ack && (!got || got == BT_PIECE_HEAD)) {
 		f->asked = asked + p->payload_len > 0xffff ? 0xffff : (bt_u16)(asked + p->payload_len);
 		return 0;
 	}
@@ -375,7 +388,7 @@ static BT_INLINE int bt_mse_open(struct bt_ctx *c, struct bt_scratch *s)
 	fresh = f->seen < BT_MSE_LOOK && !((f->flags & BT_F_ORDERED) && (int)(p->seq - f->next_seq) < 0);
 	if (fresh && p->payload_len < BT_MSE_SHORT)
 		f->flags |= BT_F_FITTING;
-	suspect = bt_mse_suspect(c, s, client, now);
+	suspect = f->mse == BT_MSE_OPEN && bt_mse_suspect(c, s, client, now);
 	if (suspect && bt_mse_recent(client->mse_turned_s, now))
 		f->flags |= BT_F_SECOND;
 	if (suspect && bt_mse_proves(s))

@@ -51,6 +51,12 @@ struct bt_scratch {
 
 enum { BT_SIDE_NONE, BT_SIDE_SRC, BT_SIDE_DST, BT_SIDE_UNASKED /* a bit, for events */ = 4 };
 
+/* Nanoseconds that have passed. What another CPU or user space wrote may be ahead of this CPU's clock, by a tick. */
+static BT_INLINE bt_u64 bt_since(bt_u64 then, bt_u64 now)
+{
+	return now > then ? now - then : 0;
+}
+
 /* Which end of the packet is the client: the inside one; between two inside hosts, the sender. */
 static BT_INLINE bt_u8 bt_client_side(struct bt_ctx *c, const struct bt_tuple *t)
 {

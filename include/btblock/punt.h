@@ -30,8 +30,8 @@ static BT_INLINE int bt_filter_blocked(struct bt_ctx *c, const struct bt_tuple *
 	struct bt_mark *mark;
 	bt_u64 now = bt_now(c);
 
-	if (f && f->verdict == BT_V_BLOCKED && (t->proto == BT_IPPROTO_TCP || now - f->last_seen_ns <= BT_UDP_IDLE_NS)) {
-		if (now - f->last_seen_ns > BT_NSEC_PER_SEC)
+	if (f && f->verdict == BT_V_BLOCKED && (t->proto == BT_IPPROTO_TCP || bt_since(f->last_seen_ns, now) <= BT_UDP_IDLE_NS)) {
+		if (bt_since(f->last_seen_ns, now) > BT_NSEC_PER_SEC)
 			f->last_seen_ns = now;
 		return 1;
 	}
@@ -160,8 +160,8 @@ static BT_INLINE int bt_filter_asks(struct bt_ctx *c, const struct bt_pkt *p)
 	if (!cfg || cfg->lease_until_ns <= now)
 		return 0;
 	f = bt_asked_find(c, &p->tuple);
-	if (f && p->tuple.proto == BT_IPPROTO_UDP && now - f->last_seen_ns > BT_UDP_IDLE_NS)
-		bt_renew_flow(f);
+	if (f && p->tuple.proto == BT_IPPROTO_UDP && bt_since(f->last_seen_ns, now) > BT_UDP_IDLE_NS)
+		bt_renew_flow(c, f);
 	if (f && (f->verdict == BT_V_CLEAN || f->verdict == BT_V_ALLOWED ||
 		  (f->seen >= BT_PUNT_BUDGET && f->verdict != BT_V_HTTP && !f->matched)))
 		return 0;
@@ -199,8 +199,8 @@ static BT_INLINE int bt_filter_takes(struct bt_ctx *c)
 	if (!cfg || bt_parse(c, 0, &p) != BT_PARSED)
 		return 0;
 	if (p.tuple.proto == BT_IPPROTO_TCP && (p.tcp_flags & BT_TCP_SYN)) {
-		bt_renew_flow(bt_asked_find(c, &p.tuple));
-		bt_renew_flow(bt_flow_find(c, &p.tuple));
+		bt_renew_flow(c, bt_asked_find(c, &p.tuple));
+		bt_renew_flow(c, bt_flow_find(c, &p.tuple));
 	}
 	if (!p.payload_len)
 		return 0;

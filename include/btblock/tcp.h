@@ -47,7 +47,7 @@ static BT_INLINE enum bt_judgement bt_judge_tcp(struct bt_ctx *c, struct bt_scra
 	struct bt_facts *x = &s->facts;
 	int starts;
 
-	if (f->mse == BT_MSE_OPEN && bt_run_mse_open(c, s)) {
+	if (bt_mse_is_open(f) && bt_run_mse_open(c, s)) {
 		s->evidence = BT_EV_MSE_HANDSHAKE;
 		return BT_J_PROVES;
 	}

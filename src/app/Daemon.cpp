@@ -11,6 +11,7 @@
 #include "event/JournalSink.h"
 #include "event/LogSink.h"
 #include "firewall/MarkCheck.h"
+#include "firewall/PuntFilter.h"
 #include "net/Inside.h"
 #include "net/Packet.h"
 
@@ -457,8 +458,7 @@ bool Daemon::may_forward_unguarded() const {
     });
 }
 
-Result<void> Daemon::install_rules() {
-    filters_forwarded_ = may_forward_unguarded();
+firewall::RuleOptions Daemon::rule_options() const {
     firewall::RuleOptions options{.instance = pins_.instance,
                                   .mark = config_.mark(),
                                   .queue_first = config_.queue.first,
@@ -469,7 +469,12 @@ Result<void> Daemon::install_rules() {
                       .drop_program = pins_.map(bpf::program_name(bpf::Program::drop_filter)),
                       .forwarded = filters_forwarded_,
                       .own_programs = config_.scope == Scope::output};
-    auto rules = firewall::make_rule_set(backend_of(config_.firewall), options);
+    return options;
+}
+
+Result<void> Daemon::install_rules() {
+    filters_forwarded_ = may_forward_unguarded();
+    auto rules = firewall::make_rule_set(backend_of(config_.firewall), rule_options());
     if (!rules)
         return rules.error();
     rules_ = std::move(*rules);
@@ -578,6 +583,7 @@ int Daemon::run() {
                     if (metrics_)
                         metrics_->process();
                     write_metrics_file_or_warn();
+                    filter_forwarded();
                     if (monotonic_ns() >= next_refresh_ns_) // resolvers and sessions change without a message
                         refresh_or_warn();
                 }
@@ -786,12 +792,26 @@ void Daemon::handle_links() {
             break;
         }
     }
-    // They stay when it goes: interfaces that come once come again.
-    if (rules_ && !filters_forwarded_ && addresses && may_forward_unguarded())
-        if (auto done = install_rules(); !done)
-            spdlog::error("{}", done.error().message);
+    if (addresses && rules_ && rules_->filters() && !filters_forwarded_ && may_forward_unguarded()) {
+        filter_tries_ = 10;
+        filter_forwarded();
+    }
     if (addresses)
         refresh_or_warn();
+}
+
+// The rest of the rules stays as it is: installing them anew loses the packets that wait in a queue. Once there, these
+// stay, too, when the device goes: what comes once comes again.
+void Daemon::filter_forwarded() {
+    if (filter_tries_ == 0)
+        return;
+    filters_forwarded_ = true;
+    const auto done = firewall::install_punt_filter(rule_options());
+    filter_tries_ = done ? 0 : filter_tries_ - 1;
+    filters_forwarded_ = static_cast<bool>(done);
+    if (!done && filter_tries_ == 0) // somebody may hold the lock of iptables for a while
+        health("what unguarded interfaces bring in is judged by the kernel alone, HTTP requests are not read there: " +
+               done.error().message);
 }
 
 void Daemon::refresh_or_warn() {

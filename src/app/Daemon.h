@@ -63,7 +63,9 @@ private:
     Result<void> refresh_network(); // inside, never-ban: at start and when addresses change
     Result<void> open_queues();
     Result<void> install_rules(); // again after another set of interfaces
+    [[nodiscard]] firewall::RuleOptions rule_options() const;
     [[nodiscard]] bool may_forward_unguarded() const;
+    void filter_forwarded(); // if it is due
     Result<void> attach_interface(const std::string& name);
     void tear_down();
 
@@ -113,6 +115,7 @@ private:
     std::map<std::string, bpf::Attached> attached_;
     std::unique_ptr<firewall::RuleSet> rules_;
     bool filters_forwarded_ = true; // rules_ see what comes in through devices that are not guarded
+    unsigned filter_tries_ = 0;     // how often that is tried yet
     std::vector<std::unique_ptr<detect::Inspector>> inspectors_;
     detect::Scorer scorer_;
     std::unique_ptr<queue::Rejecter> rejecter_; // only with action = reject; before the workers, who use it

@@ -68,8 +68,9 @@ Result<void> RuleSet::install_filter(const RuleOptions& options) {
         return {};
     if (punt_filter_jumps(options).empty()) {
         filters_ = true;
-        auto earlier = remove_punt_filter(options.instance);
-        return earlier ? Result<void>{} : earlier.error();
+        if (auto earlier = remove_punt_filter(options.instance); !earlier)
+            notes_.push_back("looking for rules of an earlier run in the mangle tables: " + earlier.error().message);
+        return {};
     }
     auto installed = install_punt_filter(options);
     filters_ = static_cast<bool>(installed);

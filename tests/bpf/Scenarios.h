@@ -168,6 +168,9 @@ inline std::vector<Step> mse_turns(const std::string& client, const std::string&
 inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     using enum Expect;
     std::vector<Scenario> all;
+    const auto append = [](Scenario& to, const std::vector<Step>& steps) {
+        to.steps.insert(to.steps.end(), steps.begin(), steps.end());
+    };
     const auto udp = [&](std::uint16_t sport, std::uint16_t dport, const std::string& payload) {
         return Packet::udp(a.client, sport, a.remote, dport).payload(payload);
     };
@@ -409,9 +412,6 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
     all.push_back({"MSE, nothing else known", mse_turns(a.client, a.remote, 42000, 20, pass, pass)});
     {
         Scenario active{"MSE, active client", {{udp(7000, 1337, tracker_connect()), drop}}};
-        const auto append = [](Scenario& to, const std::vector<Step>& steps) {
-            to.steps.insert(to.steps.end(), steps.begin(), steps.end());
-        };
         Scenario server = active, several = active, dialled = active;
         append(active, mse_turns(a.client, a.remote, 42001, 30, pass, drop)); // the handshake at its place
         all.push_back(active);
@@ -527,6 +527,40 @@ inline std::vector<Scenario> scenarios(const Addresses& a = {}) {
                 {back.next(noise(n, 94 + sent)).flags(last ? ack | psh : ack), last && piece == 16397 ? drop : pass});
         }
         s.steps.push_back({out.next(noise(17, 95)), piece == 16397 ? drop : pass});
+        all.push_back(s);
+    }
+
+    for (const bool active : {false, true}) {
+        // One opening in a thousand has eDonkey's lengths: then the first piece tells.
+        Stream out(a.client, 42270, a.remote, 51000), back(a.remote, 51000, a.client, 42270);
+        Scenario s{active ? "MSE, like eDonkey's, active client" : "MSE, like eDonkey's", {}};
+        if (active)
+            s.steps.push_back({udp(7000, 1337, tracker_connect()), drop});
+        append(s, {{out.next(noise(105, 72)), pass},
+                   {back.next(noise(110, 73)), pass},
+                   {out.next(noise(247, 74)), pass},
+                   {back.next(noise(146, 75)), pass},
+                   {out.next(noise(68, 76)), pass},
+                   {back.next(noise(308, 77)), pass},
+                   {out.next(noise(291, 78)), pass},
+                   {back.next(noise(50, 79)), pass}});
+        for (unsigned sent = 0; sent < 16397; sent += 1448) {
+            const unsigned n = std::min(1448u, 16397 - sent);
+            const bool last = sent + n == 16397;
+            s.steps.push_back({back.next(noise(n, 80 + sent)).flags(last ? ack | psh : ack), last ? drop : pass});
+        }
+        all.push_back(s);
+    }
+    for (const unsigned more : {0u, 1u}) {
+        // the next requests leave when the head of a block has come, but not yet the block
+        const std::uint16_t port = more ? 42272 : 42271;
+        Scenario s{more ? "MSE, a block in two writes and a byte" : "MSE, a block in two writes",
+                   mse_turns(a.client, a.remote, port, 50, pass, pass)};
+        Stream out(a.client, port, a.remote, 51000, 1000 + 96 + 50 + 89 + 68),
+            back(a.remote, 51000, a.client, port, 1000 + 397 + 214);
+        append(s, {{out.next(noise(17, 81)).acknowledges(back.seq()), pass},
+                   {out.next(noise(51, 82)).acknowledges(back.seq() + 13), pass},
+                   {out.next(noise(34, 83)).acknowledges(back.seq() + 16397 + more), more ? pass : drop}});
         all.push_back(s);
     }
 

@@ -122,5 +122,41 @@ TEST_F(ScenarioTest, SecondHookDoesNotJudgeAgain) {
     EXPECT_EQ(k.flow(p)->owner & 1, 0u);
 }
 
+// A device that is guarded later than the one behind it takes over what that one had judged.
+TEST_F(ScenarioTest, IngressTakesOverFromEgress) {
+    Kernel& k = kernel();
+    const Packet p = Packet::udp(client4, 7100, remote4, 7200).payload(noise(200, 1));
+    EXPECT_EQ(k.egress(p).code, tc_next);
+    EXPECT_EQ(k.flow(p)->owner & 1, 1u);
+    EXPECT_EQ(k.ingress(p).code, tc_next);
+    EXPECT_EQ(k.flow(p)->owner & 1, 0u);
+    EXPECT_EQ(k.flow(p)->seen, 2);
+    EXPECT_EQ(k.egress(p).code, tc_next);
+    EXPECT_EQ(k.flow(p)->owner & 1, 0u) << "and keeps it";
+    EXPECT_EQ(k.flow(p)->seen, 2);
+    EXPECT_EQ(k.ingress(Packet(p).payload(dht_query())).code, tc_drop);
+}
+
+// What was stored without a packet of its direction belongs to the hook that sees one.
+TEST_F(ScenarioTest, AReusedTupleIsJudgedWhereItIsSeen) {
+    Kernel& k = kernel();
+    const Packet peer = Packet::tcp(client4, 1000, remote4, 2000);
+    EXPECT_EQ(k.ingress(Packet(peer).payload(handshake())).code, tc_drop);
+    EXPECT_EQ(k.flow(peer.reply())->owner, 0u);
+    for (const Packet& p : {peer, peer.reply()}) {
+        EXPECT_EQ(k.egress(Packet(p).flags(syn).payload("")).code, tc_next);
+        EXPECT_EQ(k.egress(Packet(p).payload(handshake())).code, p.tuple().sport == 1000 ? tc_next : tc_drop)
+            << "the first is ingress's";
+    }
+    EXPECT_EQ(k.ingress(Packet(peer).payload(handshake())).code, tc_drop);
+    bt_flow blocked{}; // by user space, whose packet left no half-flow
+    blocked.verdict = BT_V_BLOCKED;
+    const Packet other = Packet::tcp(client4, 1001, remote4, 2000);
+    ASSERT_TRUE(k.maps.flows.update(other.tuple(), blocked));
+    EXPECT_EQ(k.ingress(Packet(other).flags(syn)).code, tc_next);
+    EXPECT_EQ(k.ingress(Packet(other).payload("some text")).code, tc_next);
+    EXPECT_EQ(k.flow(other)->seen, 1);
+}
+
 } // namespace
 } // namespace btblock::test

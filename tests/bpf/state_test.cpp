@@ -391,6 +391,17 @@ TEST_F(StateTest, SynStartsAReusedTupleAfresh) {
     EXPECT_EQ(kernel().flow(second.next(""))->verdict, BT_V_CLEAN);
 }
 
+// User space reads a finer clock, and another CPU may be a tick ahead.
+TEST_F(StateTest, AFlowSeenInTheFutureIsNotIdle) {
+    const Packet p = udp();
+    bt_flow blocked{};
+    blocked.verdict = BT_V_BLOCKED;
+    blocked.last_seen_ns = now_ns() + BT_NSEC_PER_SEC / 100;
+    ASSERT_TRUE(kernel().maps.flows.update(p.tuple(), blocked));
+    EXPECT_EQ(kernel().ingress(p).code, tc_drop);
+    EXPECT_EQ(kernel().flow(p)->verdict, BT_V_BLOCKED);
+}
+
 TEST_F(StateTest, IdleUdpTupleIsANewFlow) {
     const Packet p = Packet::udp(client4, 1000, remote4, 51820).payload(wireguard_init());
     EXPECT_EQ(kernel().ingress(p).code, tc_next);

@@ -12,7 +12,7 @@
 namespace btblock::test {
 namespace {
 
-constexpr unsigned ceiling = 20000;
+constexpr unsigned ceiling = 22000;
 
 // "processed N insns" of the verifier's statistics, 0 if it is not there.
 unsigned processed(const std::string& log) {

@@ -285,12 +285,21 @@ TEST(Inspect, AFloodOfFlowsIsJudgedPacketByPacket) {
 }
 
 TEST(Inspect, OnlyTheHookThatSawAFlowFirstJudgesIt) {
-    Gateway g;
-    EXPECT_EQ(tc(g, udp("hello")), BT_ACT_PASS);
-    g.owner = 7;
-    EXPECT_EQ(tc(g, udp(dht_query())), BT_ACT_PASS);
-    g.owner = 0;
-    EXPECT_EQ(tc(g, udp(dht_query())), BT_ACT_DROP);
+    constexpr bt_u32 ingress = 2 << 1, other = 3 << 1, egress = 3 << 1 | 1;
+    for (const bt_u32 second : {other, egress}) {
+        Gateway g;
+        g.owner = ingress;
+        EXPECT_EQ(tc(g, udp("hello")), BT_ACT_PASS);
+        g.owner = second;
+        EXPECT_EQ(tc(g, udp(dht_query())), BT_ACT_PASS);
+        g.owner = ingress;
+        EXPECT_EQ(tc(g, udp(dht_query())), BT_ACT_DROP);
+    }
+    Gateway late; // egress saw it first since nothing guarded had brought it in
+    late.owner = egress;
+    EXPECT_EQ(tc(late, udp("hello")), BT_ACT_PASS);
+    late.owner = ingress;
+    EXPECT_EQ(tc(late, udp(dht_query())), BT_ACT_DROP);
 }
 
 TEST(Inspect, CondemnedSocketsAndIdleFlows) {

@@ -227,12 +227,16 @@ Result<void> Daemon::set_up() {
 Result<void> Daemon::remove_stale_pins() {
     std::set<std::string> stale;
     for (const bpf::PinnedLink& link : bpf::pinned_links(pins_))
-        if (std::find(config_.interfaces.begin(), config_.interfaces.end(), link.interface) == config_.interfaces.end())
+        if (!is_guarded(link.interface))
             stale.insert(link.interface);
     for (const std::string& name : stale)
         if (auto detached = bpf::detach(name, pins_); !detached)
             return detached;
     return bpf::remove_other_abis(pins_);
+}
+
+bool Daemon::is_guarded(const std::string& name) const {
+    return std::find(config_.interfaces.begin(), config_.interfaces.end(), name) != config_.interfaces.end();
 }
 
 Result<void> Daemon::find_interfaces() {
@@ -449,16 +453,14 @@ bool Daemon::may_forward_unguarded() const {
     const auto interfaces = net::list_interfaces();
     if (!interfaces || !config_.queue.fail_open)
         return true;
-    const auto guarded = [this](const std::string& name) {
-        return std::find(config_.interfaces.begin(), config_.interfaces.end(), name) != config_.interfaces.end();
-    };
-    return std::any_of(interfaces->begin(), interfaces->end(), [&](const net::Interface& i) {
-        return i.hardware_type != ARPHRD_LOOPBACK && !guarded(i.name) &&
-               std::none_of(i.alternative_names.begin(), i.alternative_names.end(), guarded);
+    return std::any_of(interfaces->begin(), interfaces->end(), [this](const net::Interface& i) {
+        return i.hardware_type != ARPHRD_LOOPBACK && !is_guarded(i.name) &&
+               std::none_of(i.alternative_names.begin(), i.alternative_names.end(),
+                            [this](const std::string& name) { return is_guarded(name); });
     });
 }
 
-firewall::RuleOptions Daemon::rule_options() const {
+firewall::RuleOptions Daemon::rule_options(bool forwarded) const {
     firewall::RuleOptions options{.instance = pins_.instance,
                                   .mark = config_.mark(),
                                   .queue_first = config_.queue.first,
@@ -467,14 +469,14 @@ firewall::RuleOptions Daemon::rule_options() const {
     options.filter = {.devices = config_.interfaces,
                       .pass_program = pins_.map(bpf::program_name(bpf::Program::pass_filter)),
                       .drop_program = pins_.map(bpf::program_name(bpf::Program::drop_filter)),
-                      .forwarded = filters_forwarded_,
+                      .forwarded = forwarded,
                       .own_programs = config_.scope == Scope::output};
     return options;
 }
 
 Result<void> Daemon::install_rules() {
     filters_forwarded_ = may_forward_unguarded();
-    auto rules = firewall::make_rule_set(backend_of(config_.firewall), rule_options());
+    auto rules = firewall::make_rule_set(backend_of(config_.firewall), rule_options(filters_forwarded_));
     if (!rules)
         return rules.error();
     rules_ = std::move(*rules);
@@ -747,7 +749,7 @@ void Daemon::apply(const Config& wanted) {
             if (auto done = attach_interface(name); !done)
                 spdlog::error("{}", done.error().message);
     for (const std::string& name : before.interfaces)
-        if (std::find(config_.interfaces.begin(), config_.interfaces.end(), name) == config_.interfaces.end()) {
+        if (!is_guarded(name)) {
             attached_.erase(name);
             if (auto detached = bpf::detach(name, pins_); !detached)
                 spdlog::warn("{}", detached.error().message);
@@ -762,8 +764,7 @@ void Daemon::apply(const Config& wanted) {
 void Daemon::handle_links() {
     bool addresses = false;
     for (const net::LinkEvent& e : links_->read()) {
-        const bool ours =
-            std::find(config_.interfaces.begin(), config_.interfaces.end(), e.name) != config_.interfaces.end();
+        const bool ours = is_guarded(e.name);
         switch (e.kind) {
         case net::LinkEvent::Kind::appeared:
             addresses = true;
@@ -805,10 +806,9 @@ void Daemon::handle_links() {
 void Daemon::filter_forwarded() {
     if (filter_tries_ == 0)
         return;
-    filters_forwarded_ = true;
-    const auto done = firewall::install_punt_filter(rule_options());
-    filter_tries_ = done ? 0 : filter_tries_ - 1;
+    const auto done = firewall::install_punt_filter(rule_options(true));
     filters_forwarded_ = static_cast<bool>(done);
+    filter_tries_ = done ? 0 : filter_tries_ - 1;
     if (!done && filter_tries_ == 0) // somebody may hold the lock of iptables for a while
         health("what unguarded interfaces bring in is judged by the kernel alone, HTTP requests are not read there: " +
                done.error().message);

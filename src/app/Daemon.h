@@ -55,6 +55,7 @@ private:
     Daemon(const Config& config, const ConfigSources& sources, const std::string& instance);
     Result<void> set_up();
     Result<void> find_interfaces();
+    [[nodiscard]] bool is_guarded(const std::string& name) const; // by the configuration, whether or not it exists
     Result<void> load_programs();
     Result<void> restore_state();
     Result<void> remove_stale_pins();
@@ -63,7 +64,7 @@ private:
     Result<void> refresh_network(); // inside, never-ban: at start and when addresses change
     Result<void> open_queues();
     Result<void> install_rules(); // again after another set of interfaces
-    [[nodiscard]] firewall::RuleOptions rule_options() const;
+    [[nodiscard]] firewall::RuleOptions rule_options(bool forwarded) const;
     [[nodiscard]] bool may_forward_unguarded() const;
     void filter_forwarded(); // if it is due
     Result<void> attach_interface(const std::string& name);
